@@ -1,0 +1,46 @@
+"""The base of every task's data: what to act on in training, what to evaluate on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, cast
+
+from lightning.pytorch import LightningDataModule
+
+from rslit.errors import RslitError
+from rslit.modules.rewarded import RewardedModule
+from rslit.rollouts import Batches, RolloutLoader
+
+__all__ = ["RewardedDataModule"]
+
+
+class RewardedDataModule(LightningDataModule, ABC):
+    """Wraps a task's batches into a :class:`RolloutLoader` around the module that is being trained."""
+
+    @abstractmethod
+    def batches(self) -> Batches:
+        """What to act on: a sized iterable, one rollout an element; one Lightning epoch is one pass over it."""
+
+    @property
+    def rank(self) -> int:
+        """This process's rank, 0 without a trainer."""
+        return 0 if self.trainer is None else self.trainer.global_rank
+
+    def train_dataloader(self) -> RolloutLoader:
+        """The rollouts of one Lightning epoch, as minibatches.
+
+        Raises:
+            RslitError: The module being trained is no RewardedModule.
+        """
+        assert self.trainer is not None, "Lightning sets the trainer before it asks for a loader"
+        module = cast(Any, self.trainer.lightning_module)
+        if not isinstance(module, RewardedModule):
+            raise RslitError(f"fit trains a RewardedModule; {type(module).__name__} is for validate and test")
+        return RolloutLoader(
+            self.batches(),
+            module,
+            epochs=module.epochs,
+            minibatches=module.minibatches,
+            seed=module.seed,
+            rank=self.rank,
+        )

@@ -1,0 +1,108 @@
+"""Seeds of episodes: the data of a simulator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from rslit.datamodules.base import RewardedDataModule
+from rslit.errors import RslitError
+from rslit.seeds import generator
+
+__all__ = ["LocomotionDataModule"]
+
+_SEEDS = 2**31 - 1
+
+
+class _SeedBatches:
+    """`rollouts` batches of `num_envs` seeds; each pass over it draws new ones."""
+
+    def __init__(self, owner: LocomotionDataModule) -> None:
+        self.owner = owner
+
+    def __len__(self) -> int:
+        return self.owner.rollouts_per_epoch
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        owner = self.owner
+        for k in range(len(self)):
+            stream = generator(owner.seed, "episodes", owner.rank, owner.cursor + k)
+            yield {"seeds": torch.randint(_SEEDS, (owner.num_envs,), generator=stream)}
+        owner.cursor += len(self)
+
+
+class LocomotionDataModule(RewardedDataModule):
+    """How many environments act, and on which episodes the policy is evaluated.
+
+    A training batch holds ``seeds`` (num_envs,) of environments to start; an evaluation batch the seeds of its
+    episodes, which are the items of the score table: always the same ones, so that scores can be paired.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 4096,
+        rollouts_per_epoch: int = 16,
+        eval_episodes: int = 128,
+        eval_batch_size: int | None = None,
+        eval_seed: int = 1_000_000,
+    ) -> None:
+        """Takes sizes.
+
+        Args:
+            num_envs: B, environments that act side by side, on each device.
+            rollouts_per_epoch: Rollouts in one Lightning epoch.
+            eval_episodes: Episodes of an evaluation, over all devices.
+            eval_batch_size: Episodes run side by side for each λ; default all.
+            eval_seed: Seed of the first episode; the others count up from it.
+        """
+        super().__init__()
+        for name in ("num_envs", "rollouts_per_epoch", "eval_episodes"):
+            if locals()[name] < 1:
+                raise RslitError(f"data.{name} must be at least 1, got {locals()[name]}")
+        self.num_envs = num_envs
+        self.rollouts_per_epoch = rollouts_per_epoch
+        self.eval_episodes = eval_episodes
+        self.eval_batch_size = eval_batch_size or eval_episodes
+        self.eval_seed = eval_seed
+        self.cursor = 0
+
+    @property
+    def seed(self) -> int:
+        """The run's seed, as ``seed_everything`` set it."""
+        return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+    def batches(self) -> _SeedBatches:
+        """Seeds to start environments with."""
+        return _SeedBatches(self)
+
+    def _evaluation_loader(self) -> DataLoader[Any]:
+        seeds = torch.arange(self.eval_seed, self.eval_seed + self.eval_episodes)
+        # Sharded here: Lightning's own sampler would repeat episodes to even out the ranks, and count them twice.
+        world = 1 if self.trainer is None else self.trainer.world_size
+        rows = [{"seeds": seed} for seed in seeds[self.rank :: world]]
+        return DataLoader(rows, batch_size=self.eval_batch_size)  # type: ignore[arg-type]  # a list is a dataset
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The evaluation's episodes."""
+        return self._evaluation_loader()
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The evaluation's episodes."""
+        return self._evaluation_loader()
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The evaluation's episodes."""
+        return self._evaluation_loader()
+
+    def state_dict(self) -> dict[str, int]:
+        """The cursor: rollouts' worth of seeds drawn in finished epochs."""
+        return {"cursor": self.cursor}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Takes the cursor back."""
+        self.cursor = int(state_dict["cursor"])

@@ -1,0 +1,47 @@
+"""Numbers as `front.json` and `front.csv` hold them: by name, and null in place of NaN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rslit.front.statistics import Interval
+
+__all__ = ["WEIGHTS", "by_name", "numbers", "points_csv"]
+
+WEIGHTS = {"soup": "lam", "morl": "mu"}  # the key of a point's weights, by kind
+
+
+def points_csv(data: dict[str, Any]) -> str:
+    """`front.csv`: a line per point with its weights, mean scores, intervals and LMC slack."""
+    rows = []
+    for point in data["points"]:
+        row = {"kind": point["kind"], "point": point["point"], "nondominated": point["nondominated"]}
+        for prefix in WEIGHTS.values():
+            row |= {f"{prefix}.{name}": value for name, value in point.get(prefix, {}).items()}
+        for reward, score in point["scores"].items():
+            row |= {reward: score["estimate"], f"{reward}.low": score["low"], f"{reward}.high": score["high"]}
+        row |= {f"slack.{reward}": value for reward, value in point.get("lmc_slack", {}).items()}
+        rows.append(row)
+    return str(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def numbers(interval: Interval, place: tuple[int, ...] = ()) -> dict[str, float | None]:
+    """One entry of an interval; null where it is not defined."""
+    names = ("estimate", "low", "high", "seed_low", "seed_high")
+    return {name: _finite(float(getattr(interval, name)[place])) for name in names}
+
+
+def by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Values (n,) under their n names."""
+    return {name: _finite(float(value)) for name, value in zip(names, values, strict=True)}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: what is undefined is null."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,251 @@
+"""Figures of a front, made without pyplot: safe in threads, on machines without a display, and in a library.
+
+Colours are from the Okabe-Ito palette and every kind has its own marker too, so that the figures survive colour
+blindness and a black-and-white printer. Dominated points are hollow, never dropped.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rslit.errors import RslitError
+from rslit.front.front import Front
+from rslit.front.panels import draw_spider, draw_ternary
+from rslit.front.statistics import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_front", "new_axes", "plot_front", "render"]
+
+BLUE, VERMILLION, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#7F7F7F"
+_MOST_LABELS = 11
+
+
+def plot_front(
+    soup: Front,
+    *,
+    morl: Front | None = None,
+    initialisation: Front | None = None,
+    intervals: Mapping[str, Interval] | None = None,
+    rewards: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw a soup, with MORL and the initialisation beside it if given.
+
+    Two rewards: one panel, the soup in λ order. Three: a panel per pair, and above them, for three experts, the score
+    of each reward over the λ triangle. More: a spider of the experts, the uniform soup and the initialisation.
+
+    Args:
+        soup: Front of the soup.
+        morl: Front of MORL, same rewards.
+        initialisation: Front of one point, same rewards.
+        intervals: By kind (`"soup"`, `"morl"`, `"initialisation"`), intervals (M, K) drawn as error bars.
+        rewards: Rewards to draw, two or more; all if left out.
+        title: Heading.
+
+    Returns:
+        A figure that belongs to no window; `render` or its `savefig` writes it.
+
+    Raises:
+        RslitError: Fewer than two rewards, or one the front lacks.
+    """
+    from matplotlib.figure import Figure
+
+    names = _chosen(soup, rewards)
+    others: dict[str, Any] = {"morl": morl, "initialisation": initialisation, "intervals": intervals}
+    if len(names) == 2:
+        figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+        draw_front(figure.add_subplot(), soup, rewards=names, legend=False, **others)
+    elif len(names) == 3:
+        triangle = len(soup.experts) == 3 and soup.has_experts()
+        figure = Figure(figsize=(11.0, 7.2 if triangle else 3.9), layout="constrained")
+        rows = 2 if triangle else 1
+        if triangle:
+            for number, name in enumerate(names):
+                draw_ternary(figure.add_subplot(rows, 3, number + 1), soup, name)
+        for number, pair in enumerate(combinations(names, 2)):
+            ax = figure.add_subplot(rows, 3, 3 * (rows - 1) + number + 1)
+            draw_front(ax, soup, rewards=pair, legend=False, **others)
+    else:
+        figure = Figure(figsize=(6.4, 6.2), layout="constrained")
+        draw_spider(figure.add_subplot(projection="polar"), soup, names, initialisation)
+    handles, labels = figure.axes[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def draw_front(
+    ax: Axes,
+    soup: Front,
+    *,
+    rewards: Sequence[str] | None = None,
+    morl: Front | None = None,
+    initialisation: Front | None = None,
+    intervals: Mapping[str, Interval] | None = None,
+    legend: bool = True,
+) -> Axes:
+    """Draw two rewards of a front on given axes; see `plot_front`.
+
+    Domination is judged within the soup and within MORL, on all rewards of the front, not only the two drawn.
+
+    Raises:
+        RslitError: Not two rewards of the front.
+    """
+    names = _chosen(soup, soup.rewards[:2] if rewards is None else rewards)
+    if len(names) != 2:
+        raise RslitError(f"a panel draws two rewards, not {len(names)} ({', '.join(names)}); name two")
+    bars = intervals or {}
+    columns = [soup.rewards.index(name) for name in names]
+    _draw_points(ax, soup, columns, bars.get("soup"), BLUE, "o", _soup_label(soup))
+    _draw_soup(ax, soup, columns)
+    if morl is not None:
+        _draw_points(ax, morl, columns, bars.get("morl"), VERMILLION, "^", "MORL")
+    if initialisation is not None:
+        _draw_points(ax, initialisation, columns, bars.get("initialisation"), BLACK, "D", "initialisation")
+    if any(not front.nondominated().all() for front in (soup, morl) if front is not None):
+        ax.scatter([], [], s=34, marker="o", facecolors="white", edgecolors=GREY, linewidths=1.3, label="dominated")
+    ax.set_xlabel(names[0])
+    ax.set_ylabel(names[1])
+    ax.margins(0.14)
+    ax.grid(color="0.92", linewidth=0.6)
+    ax.set_axisbelow(True)
+    beside = [front.scores[:, columns] for front in (morl, initialisation) if front is not None]
+    _name_points(ax, soup, columns, np.concatenate([np.empty((0, 2)), *beside]))
+    ax.spines[["top", "right"]].set_visible(False)
+    if legend:
+        ax.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=8)
+    return ax
+
+
+def new_axes() -> Axes:
+    """Axes of a new figure that belongs to no window."""
+    from matplotlib.figure import Figure
+
+    axes: Axes = Figure(figsize=(5.6, 4.4), layout="constrained").add_subplot()
+    return axes
+
+
+def render(figure: Figure, form: str) -> bytes:
+    """The figure as a file of format `"png"` (200 dpi) or `"svg"`, the same bytes each time."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    # Without salt and date, two runs on the same scores would write different SVGs.
+    with matplotlib.rc_context({"svg.hashsalt": "rslit"}):
+        figure.savefig(buffer, format=form, dpi=200, metadata={"Date": None} if form == "svg" else None)
+    return buffer.getvalue()
+
+
+def _chosen(front: Front, rewards: Sequence[str] | None) -> tuple[str, ...]:
+    names = front.rewards if rewards is None else tuple(rewards)
+    for name in names:
+        if name not in front.rewards:
+            raise RslitError(f"reward '{name}' is not in the front; its rewards are {', '.join(front.rewards)}")
+    if len(set(names)) < 2:
+        raise RslitError(f"a front is drawn over two or more rewards, not {', '.join(names)}; name another")
+    return names
+
+
+def _draw_points(
+    ax: Axes, front: Front, columns: list[int], interval: Interval | None, colour: str, marker: str, label: str
+) -> None:
+    x, y = front.scores[:, columns].T
+    if interval is not None and np.isfinite(interval.low).all():
+        below, above = front.scores - interval.low, interval.high - front.scores
+        # Rounding can leave an end a hair on the wrong side, which matplotlib refuses.
+        reach = [np.clip([below[:, k], above[:, k]], 0, None) for k in columns]
+        alpha = 0.35 if len(front) <= 2 * _MOST_LABELS else 0.12
+        ax.errorbar(
+            x, y, xerr=reach[0], yerr=reach[1], fmt="none", ecolor=colour, alpha=alpha, elinewidth=0.9, zorder=2
+        )
+    kept = front.nondominated()
+    style: dict[str, Any] = {"s": 34, "marker": marker, "edgecolors": colour, "linewidths": 1.3, "zorder": 4}
+    ax.scatter(x[kept], y[kept], facecolors=colour, label=label, **style)
+    if not kept.all():
+        ax.scatter(x[~kept], y[~kept], facecolors="white", label=f"_{label}, dominated", **style)
+
+
+def _soup_label(soup: Front) -> str:
+    if soup.lams is None:
+        return "points"
+    return f"soup (numbers: λ of {soup.experts[0]})" if len(soup.experts) == 2 else "soup"
+
+
+def _draw_soup(ax: Axes, soup: Front, columns: list[int]) -> None:
+    """The curve, the chord and the names that make a soup's points readable."""
+    if soup.lams is None:
+        return
+    points = soup.scores[:, columns]
+    order = np.argsort(-soup.lams[:, 0], kind="stable")
+    if len(soup.experts) == 2:
+        ax.plot(*points[order].T, color=BLUE, linewidth=1.4, zorder=3)
+    if not soup.has_experts():
+        return
+    experts = soup.expert_points()
+    x, y = points[experts].T
+    ax.scatter(x, y, s=110, marker="s", facecolors="none", edgecolors=BLUE, linewidths=1.2, zorder=5, label="experts")
+    for number, pair in enumerate(combinations(experts, 2)):
+        label = "interpolated scores" if number == 0 else None
+        ax.plot(*points[list(pair)].T, color=GREY, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1, label=label)
+
+
+def _name_points(ax: Axes, soup: Front, columns: list[int], others: NDArray[np.float64]) -> None:
+    """Name the experts and, for two of them, write λ beside the points; `others` (n, 2) are kept free."""
+    if soup.lams is None or not soup.has_experts():
+        return
+    points, experts = soup.scores[:, columns], soup.expert_points()
+    right, up = _outward(soup.lams, points, experts)
+    middle = points[experts].mean(axis=0)
+    for expert, index in zip(soup.experts, experts, strict=True):
+        inward = 1 if points[index, 0] < middle[0] else -1
+        side = -up if len(experts) == 2 else 1 if points[index, 1] > middle[1] else -1
+        _annotate(ax, expert, points[index], (inward, side), (-7, 10), weight="bold")
+    if len(experts) != 2:
+        return
+    ax.autoscale_view()
+    to_points = 72 / ax.figure.dpi
+    for index in _to_label(soup.lams[:, 0], experts):
+        text = f"{soup.lams[index, 0]:.2g}"
+        apart = (ax.transData.transform(others) - ax.transData.transform(points[index])) * to_points * (right, up)
+        # A label is some 5 points per character wide and 8 high, 6 from its point.
+        taken = ((apart > 0) & (apart < (12 + 5 * len(text), 20))).all(axis=1).any()
+        _annotate(ax, text, points[index], (-right, -up) if taken else (right, up), (6, 6))
+
+
+def _to_label(lam: NDArray[np.float64], experts: NDArray[np.int64]) -> list[int]:
+    """Points between the experts to label: all of a coarse lattice, those nearest to the tenths of a fine one."""
+    inner = [index for index in range(len(lam)) if index not in experts]
+    if len(inner) <= _MOST_LABELS:
+        return inner
+    return sorted({min(inner, key=lambda index: abs(lam[index] - tenth)) for tenth in np.arange(1, 10) / 10})
+
+
+def _outward(lams: NDArray[np.float64], points: NDArray[np.float64], experts: NDArray[np.int64]) -> tuple[int, int]:
+    """Direction from the chord to the soup, where labels are clear of both."""
+    gap = (points - lams @ points[experts]).mean(axis=0)
+    return -1 if gap[0] < 0 else 1, -1 if gap[1] < 0 else 1
+
+
+def _annotate(
+    ax: Axes, text: str, at: NDArray[np.float64], towards: tuple[int, int], distance: tuple[int, int], **style: Any
+) -> None:
+    """Text that grows from `at` towards a quadrant (±1, ±1), starting `distance` printer's points away."""
+    from matplotlib.patheffects import withStroke
+
+    right, up = towards
+    # Above the error bars, below the points: a label may be crossed, a point never hidden.
+    ax.annotate(
+        text, (float(at[0]), float(at[1])), xytext=(distance[0] * right, distance[1] * up),
+        textcoords="offset points", ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top",
+        fontsize=8, color="0.15", zorder=2.5, path_effects=[withStroke(linewidth=2.5, foreground="white")], **style,
+    )  # fmt: skip

@@ -1,0 +1,114 @@
+"""The result of `rslit front`, readable in a terminal."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FrontSummary"]
+
+
+@dataclass(frozen=True)
+class FrontSummary:
+    """Numbers of a front and where they were written.
+
+    Attributes:
+        data: What `front.json` holds.
+        files: Path by `"json"`, `"csv"`, `"png"`, `"svg"`.
+    """
+
+    data: dict[str, Any]
+    files: dict[str, Path]
+
+    def table(self) -> str:
+        """Plain text: a line per point, then hypervolumes, LMC verdicts, gains of the experts and notes."""
+        lines = [self._heading(), "", *_aligned(self._cells()), "* not dominated; ± half the interval", ""]
+        lines += [*self._hypervolumes(), *self._lmc(), *self._gains()]
+        lines += [f"note: {note}" for note in self.data["notes"]]
+        return "\n".join(lines)
+
+    def _heading(self) -> str:
+        soup, level = self.data["kinds"]["soup"], self.data["intervals"]["level"]
+        space = f", space {self.data['space']}" if self.data["space"] else ""
+        seeds = f"{len(soup['seeds'])} seeds" if len(soup["seeds"]) > 1 else "1 seed"
+        counts = f"{soup['points']} soup points, {seeds} ({', '.join(map(str, soup['seeds']))}) x {soup['items']} items"
+        return f"{self.data['task']}{space}: {counts}; {level:.0%} intervals"
+
+    def _cells(self) -> list[list[str]]:
+        rewards = self.data["rewards"]
+        slack = any("lmc_slack" in point for point in self.data["points"])
+        rows = [["", "kind", "point", *rewards, *(f"slack {reward}" for reward in rewards if slack)]]
+        for point in self.data["points"]:
+            row = ["*" if point["nondominated"] else "", point["kind"], point["point"]]
+            row += [_score(point["scores"][reward]) for reward in rewards]
+            if slack:
+                row += [_signed(point.get("lmc_slack", {}).get(reward)) for reward in rewards]
+            rows.append(row)
+        return rows
+
+    def _hypervolumes(self) -> list[str]:
+        volumes, reference = self.data["hypervolume"], self.data["reference"]
+        at = ", ".join(f"{reward} {value:.4g}" for reward, value in reference["point"].items())
+        lines = [f"reference: {at} ({reference['origin']})"]
+        for name in ("soup", "morl"):
+            if name in volumes:
+                one = volumes[name]
+                counts = f"{one['points']} points, {one['outside']} not above the reference"
+                lines.append(f"hypervolume {name}: {_range(one)}, {counts}")
+        difference = volumes.get("soup_minus_morl", {})
+        if "skipped" in difference:
+            lines.append(f"hypervolume soup - morl: skipped, {difference['skipped']}")
+        elif difference:
+            lines.append(
+                f"hypervolume soup - morl: {_range(difference['difference'])}, {difference['points']} points each"
+            )
+        return lines
+
+    def _lmc(self) -> list[str]:
+        lmc = self.data["lmc"]
+        if "skipped" in lmc:
+            return [f"LMC: skipped, {lmc['skipped']}"]
+        return [
+            f"LMC on {reward}: {verdict} (margin {lmc['margin'][reward]:.3g})"
+            for reward, verdict in lmc["verdicts"].items()
+        ]
+
+    def _gains(self) -> list[str]:
+        gains = self.data["experts_minus_initialisation"]
+        return [
+            f"expert {row['expert']} - initialisation on its {row['reward']}: {_range(row)}"
+            for row in gains.get("differences", [])
+            if row["own"]
+        ]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        # Names to the left, numbers to the right.
+        names = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        lines.append("  ".join([*names, *numbers]).rstrip())
+    return lines
+
+
+def _score(numbers: dict[str, Any]) -> str:
+    if numbers["low"] is None:
+        return f"{numbers['estimate']:.4g}"
+    half = (numbers["high"] - numbers["low"]) / 2
+    # Two digits of the half-interval; more digits of the mean would say nothing.
+    decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 4
+    return f"{numbers['estimate']:.{decimals}f} ± {half:.{decimals}f}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.3g}"
+
+
+def _range(numbers: dict[str, Any]) -> str:
+    if numbers["low"] is None:
+        return f"{numbers['estimate']:.4g}"
+    return f"{numbers['estimate']:.4g} [{numbers['low']:.4g}, {numbers['high']:.4g}]"

@@ -1,0 +1,207 @@
+"""The bridge from weight space to reward space: evaluates a lattice of λ, the initialisation and MORL solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from rslit.distributed import gather_states
+from rslit.errors import RslitError
+from rslit.front import Front, ScoreMeta, ScoreRows, ScoreTable, plot_front, write_scores
+from rslit.modules.rewarded import RewardedModule
+from rslit.seeds import stream_seed
+from rslit.soup import Ingredient, Soup, fingerprint, format_lam, lattice
+
+__all__ = ["InterpolationEvaluator"]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One policy to evaluate: a row of the score table's `point` column."""
+
+    kind: str
+    label: str
+    lam: Mapping[str, Fraction]  # over every state of the stack, experts and others
+    mu: Mapping[str, float] | None = None
+
+
+class InterpolationEvaluator(LightningModule):
+    """Evaluates soups under ``validate`` or ``test`` and writes ``scores.parquet``.
+
+    For every batch each point is evaluated on the same items and the same sampling noise. Points are the soups over the
+    lattice (the experts are its vertices), the initialisation and the MORL solutions. Nothing is trained.
+    """
+
+    def __init__(
+        self,
+        module: RewardedModule,
+        ingredients: dict[str, str],
+        lattice: int | list[dict[str, float]] = 10,
+        initialisation: str | None = None,
+        morl: list[str] | None = None,
+        extrapolate: bool = False,
+        out: str | None = None,
+    ) -> None:
+        """Takes what to evaluate.
+
+        Args:
+            module: The task's module, with its evaluation rewards.
+            ingredients: Folder of each expert's ingredient, by the expert's name.
+            lattice: Parts H of the lattice of λ = k/H, or a list of λ, each a mapping from expert to coefficient.
+            initialisation: Ingredient folder of what the experts started from, to be evaluated too.
+            morl: Ingredient folders of MORL solutions, to be evaluated too.
+            extrapolate: Allow λ outside [0, 1].
+            out: Folder of ``scores.parquet``; default the trainer's ``default_root_dir``.
+        """
+        super().__init__()
+        if len(ingredients) < 2 and not isinstance(lattice, list):
+            raise RslitError("ingredients: a sweep interpolates at least two experts")
+        self.module = module
+        self.ingredients = dict(ingredients)
+        self.lattice = lattice
+        self.initialisation = initialisation
+        self.morl = list(morl or [])
+        self.extrapolate = extrapolate
+        self.out = out
+        self._loaded: tuple[Soup, list[_Point], ScoreMeta, int] | None = None
+        self._rows: list[tuple[int, str, list[Any], list[float]]] = []
+
+    # -- what to evaluate -----------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Opens all ingredients and checks that they belong together, before anything runs."""
+        if stage == "fit":
+            raise RslitError("InterpolationEvaluator trains nothing: use validate or test")
+        self._load()
+
+    def _load(self) -> None:
+        soup = Soup.load(self.ingredients, extrapolate=self.extrapolate)
+        task = next(iter(soup.ingredients.values())).info.task
+        if task != self.module.task_class:
+            raise RslitError(f"ingredients are of task {task}, module is {self.module.task_class}: name their task")
+        names = list(self.ingredients)
+        states: dict[str, Mapping[str, Tensor]] = dict(soup.states)
+        seen = {fingerprint(state): name for name, state in states.items()}
+
+        def add(name: str, state: Mapping[str, Tensor]) -> str:
+            """A state that is there already (MORL with all weight on one reward) is evaluated under its first name."""
+            key = seen.setdefault(fingerprint(state), name)
+            if key == name:
+                states[name] = state
+            return key
+
+        points = [_Point("soup", format_lam(lam), lam) for lam in self._lams(soup)]
+        if self.initialisation is not None:
+            start = Ingredient.load(self.initialisation)
+            state = start.state_dict()
+            if fingerprint(state) != soup.initialisation:
+                raise RslitError(
+                    f"initialisation: the experts did not start from {self.initialisation}; give what they started from"
+                )
+            points.append(_Point("initialisation", "initialisation", {add("initialisation", state): Fraction(1)}))
+        for path in self.morl:
+            info, state = self._morl(path, soup)
+            mu = {str(k): float(v) for k, v in info.config["mu"].items()}
+            label = "mu " + ",".join(f"{k}={v:g}" for k, v in mu.items())
+            points.append(_Point("morl", label, {add(label, state): Fraction(1)}, mu))
+        # One soup over everything lets a task evaluate all points in one batch: what is no expert is a vertex.
+        everything = Soup(
+            {name: {k: v.to(self.device) for k, v in state.items()} for name, state in states.items()},
+            trainable_keys=soup.trainable_keys,
+            extrapolate=self.extrapolate,
+        )
+        seeds = {i.info.config.get("seed", 0) for i in soup.ingredients.values()}
+        meta = ScoreMeta(
+            task=self.module.task,
+            rewards=tuple(r.name for r in self.module.evaluation_rewards),
+            experts=tuple(names),
+            space=soup.space,
+            initialisation=soup.initialisation,
+            trained_on={name: i.info.reward for name, i in soup.ingredients.items()},
+            extras={"trainings": {"soup": len(names), "morl": len(self.morl)}},
+        )
+        self._loaded = (everything, points, meta, int(min(seeds)))
+
+    def _morl(self, path: str, soup: Soup) -> tuple[Any, Mapping[str, Tensor]]:
+        ingredient = Ingredient.load(path)
+        info = ingredient.info
+        if "mu" not in info.config:
+            raise RslitError(f"morl: {path} was trained on '{info.reward}', no WeightedSum of rewards; name MORL solutions")
+        first = next(iter(soup.ingredients.values())).info
+        if (info.task, info.initialisation) != (first.task, first.initialisation):
+            raise RslitError(f"morl: {path} has another task or initialisation than the experts; train it from the same")
+        return info, ingredient.state_dict()
+
+    def _lams(self, soup: Soup) -> list[dict[str, Fraction]]:
+        if isinstance(self.lattice, int):
+            return [dict(zip(soup.names, lam, strict=True)) for lam in lattice(len(soup.names), self.lattice)]
+        return [soup.coefficients(lam) for lam in self.lattice]
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def _step(self, batch: Any, batch_idx: int) -> None:
+        assert self._loaded is not None, "setup loads"
+        soup, points, _, seed = self._loaded
+        noise = stream_seed(seed, "evaluation", batch_idx)
+        full = [{name: point.lam.get(name, Fraction(0)) for name in soup.names} for point in points]
+        for index, samples in enumerate(self.module.evaluate_soups(batch, noise, soup, full)):
+            for name, values in samples.scores.items():
+                self._rows.append((index, name, list(samples.items), values.double().tolist()))
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Evaluates every point on one batch."""
+        self._step(batch, batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Evaluates every point on one batch."""
+        self._step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Writes the score table and logs the front."""
+        self._finish()
+
+    def on_test_epoch_end(self) -> None:
+        """Writes the score table and logs the front."""
+        self._finish()
+
+    def _finish(self) -> None:
+        rows, self._rows = [row for rank in gather_states(self._rows) for row in rank], []
+        if self.trainer.sanity_checking or not self.trainer.is_global_zero or not rows:
+            return
+        table = self._table(rows)
+        path = Path(self.out or self.trainer.default_root_dir) / "scores.parquet"
+        write_scores(table, path)
+        self._log(table)
+        count = table.frame["item"].nunique()
+        rank_zero_info(f"{len(table.frame)} scores of {count} items written to {path}")
+
+    def _table(self, rows: list[tuple[int, str, list[Any], list[float]]]) -> ScoreTable:
+        assert self._loaded is not None, "setup loads"
+        _, points, meta, seed = self._loaded
+        collected = ScoreRows(meta)
+        for index, reward, items, scores in rows:
+            point = points[index]
+            lam = {k: float(v) for k, v in point.lam.items()} if point.kind == "soup" else None
+            mu = {k: v for k, v in point.mu.items() if k in meta.rewards} if point.mu is not None else None
+            collected.add(seed, point.kind, point.label, items, reward, scores, lam=lam, mu=mu)
+        return collected.table()
+
+    def _log(self, table: ScoreTable) -> None:
+        """Each reward along the lattice, and a figure of the front, in TensorBoard."""
+        soup = Front.from_table(table, "soup")
+        for logger in self.loggers:
+            for step, row in enumerate(soup.scores):
+                logger.log_metrics(
+                    {f"sweep/{name}": float(row[k]) for k, name in enumerate(table.meta.rewards)}, step=step
+                )
+            if isinstance(logger, TensorBoardLogger) and len(table.meta.rewards) > 1:
+                others = {k: Front.from_table(table, k) for k in table.kinds() if k != "soup"}
+                logger.experiment.add_figure("front", plot_front(soup, **others), close=False)

@@ -1,0 +1,310 @@
+"""Locomotion: PPO on a simulator whose steps carry named reward terms (paper, Section 3.6 and Appendix H).
+
+Notation: B environments, T steps of a rollout, O observation values, A action values, M policies of a stack.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from tensordict import TensorDict
+from torch import Tensor
+
+from rslit.distributed import sum_over_ranks
+from rslit.envs import Environment, Episodes, Step
+from rslit.errors import RslitError
+from rslit.modules.networks import GaussianPolicy, ValueNetwork
+from rslit.modules.rewarded import RewardedModule
+from rslit.objectives import clipped_policy_loss, gae, tanh_normal, value_loss, whiten
+from rslit.rewards import Reward, score
+from rslit.rollouts import Experience
+from rslit.samples import Samples
+from rslit.seeds import generator
+from rslit.soup import Lam, Soup, StackedSoup
+
+__all__ = ["LocomotionModule"]
+
+# Steps whose terms are kept before they are scored: few calls of the rewards, little memory.
+_SCORED_STEPS = 100
+
+
+class LocomotionModule(RewardedModule):
+    """PPO for continuous control, with the paper's networks and settings (Table 6) as defaults.
+
+    An experience has B x T rows with the fields ``observations`` (O,), ``raw_actions`` (A,) (before the tanh),
+    ``logprobs``, ``advantages``, ``returns`` and ``noise`` (A,) (standard normal, for the entropy's sample).
+    Samples of an evaluation are episodes: ``items`` are their seeds, the field ``length`` their steps, and a score is
+    the sum of the reward over the episode's steps.
+    """
+
+    task = "locomotion"
+    policy: GaussianPolicy
+
+    def __init__(
+        self,
+        env: Environment,
+        reward: Reward,
+        evaluation_rewards: list[Reward] | None = None,
+        initialisation: str | None = None,
+        policy_layers: list[int] | None = None,
+        value_layers: list[int] | None = None,
+        observation_statistics: bool | None = None,
+        unroll_length: int = 10,
+        epochs: int = 8,
+        minibatches: int = 32,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip: float = 0.3,
+        value_coefficient: float = 0.5,
+        entropy_coefficient: float = 1e-3,
+        reward_scaling: float = 1.0,
+        deterministic_evaluation: bool = True,
+        batched_soups: bool = True,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        """Builds policy and value network for the environment.
+
+        Args:
+            env: The simulator.
+            reward: Reward of a step, on its terms.
+            evaluation_rewards: Rewards of a step that evaluations sum over episodes.
+            initialisation: Ingredient folder of the pre-trained policy; None trains from scratch.
+            policy_layers: Hidden widths of the policy; default 6 x 512.
+            value_layers: Hidden widths of the value network; default 5 x 256.
+            observation_statistics: Gather observation statistics while training. By default only without an
+                initialisation: the pre-trained policy's statistics stay frozen.
+            unroll_length: T, steps per environment and rollout.
+            epochs: Passes over each rollout.
+            minibatches: Minibatches per pass; must divide B x T.
+            gamma: Discount per step.
+            gae_lambda: λ of the generalised advantage estimate.
+            clip: Clip range of the probability ratio.
+            value_coefficient: Weight of the value loss.
+            entropy_coefficient: Weight of the entropy bonus, per nat.
+            reward_scaling: Factor on the training reward.
+            deterministic_evaluation: Evaluate the mode of the policy rather than samples.
+            batched_soups: In a sweep, run the episodes of all λ in one batch rather than one λ after the other.
+            optimizer: Optimiser over policy and value network.
+            lr_scheduler: Scheduler, stepped once per Lightning epoch.
+        """
+        super().__init__(reward, evaluation_rewards, initialisation, epochs, minibatches, optimizer, lr_scheduler)
+        self.env = env
+        self.policy = GaussianPolicy(env.observation_size, env.action_size, policy_layers or [512] * 6)
+        self.value = ValueNetwork(env.observation_size, value_layers or [256] * 5)
+        self.gather_statistics = (initialisation is None) if observation_statistics is None else observation_statistics
+        self.unroll_length = unroll_length
+        self.gamma = gamma
+        self.gae_lambda = gae_lambda
+        self.clip = clip
+        self.value_coefficient = value_coefficient
+        self.entropy_coefficient = entropy_coefficient
+        self.reward_scaling = reward_scaling
+        self.deterministic_evaluation = deterministic_evaluation
+        self.batched_soups = batched_soups
+        self.load_initialisation()
+        self._episodes: Episodes | None = None
+        self._start_seeds: Tensor | None = None
+        self._pending_statistics: Tensor | None = None
+        self._rollout_stats: dict[str, float] = {}
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Environments without a state to save start anew in every epoch, so that resuming changes nothing."""
+        if self._episodes is not None and not self._episodes.resumable:
+            self._episodes = None
+
+    def on_train_batch_end(self, outputs: Any, batch: Experience, batch_idx: int) -> None:
+        """Adds a rollout's observations to the statistics once it is learned from: acting and learning see the same."""
+        if self._pending_statistics is not None and (batch_idx + 1) % (self.epochs * self.minibatches) == 0:
+            self.policy.normaliser.update(self._pending_statistics)
+            self._pending_statistics = None
+
+    @torch.no_grad()
+    def rollout(self, batch: Mapping[str, Tensor]) -> Experience:
+        """T steps of B environments with the current policy.
+
+        Args:
+            batch: ``seeds`` int64 (B,): where the environments start, used when none are under way.
+
+        Raises:
+            RslitError: A reward is not finite, or B x T does not divide into the minibatches.
+        """
+        began = time.perf_counter()
+        if self._episodes is None:
+            self._start_seeds = batch["seeds"].clone()
+            self._episodes = self.env.episodes(batch["seeds"].to(self.device))
+        if self.gather_statistics and self.rollouts_done == 0:
+            self.policy.normaliser.update(self._episodes.observations.to(self.device))
+        noise = generator(self.seed, "rollout", self.global_rank, self.rollouts_done, device=self.device)
+        steps, observations, raws, logprobs = self._unroll(self._episodes, noise)
+        rewards = self._rewards(steps)
+        final = torch.stack([s.final_observations for s in steps], 1).to(self.device)
+        ended = torch.stack([s.terminated for s in steps], 1).to(self.device)
+        cut = torch.stack([s.truncated for s in steps], 1).to(self.device)
+        values, next_values = self._values(observations, final, ended | cut)
+        advantages, returns = gae(rewards, values, next_values, ended, cut, self.gamma, self.gae_lambda)
+        if self.gather_statistics:
+            self._pending_statistics = observations.flatten(0, 1)
+        self.rollouts_done += 1
+        count = observations.shape[0] * self.unroll_length
+        self._rollout_stats = {
+            "objective/scores": float(rewards.mean() / self.reward_scaling),
+            f"rewards/{self.reward.name}/mean": float(rewards.mean() / self.reward_scaling),
+            f"rewards/{self.reward.name}/std": float(rewards.std() / self.reward_scaling),
+            "time/rollout_steps_per_second": count / (time.perf_counter() - began),
+        }
+        rows = {
+            "observations": observations,
+            "raw_actions": raws,
+            "logprobs": logprobs,
+            "advantages": advantages,
+            "returns": returns,
+            "noise": torch.randn(raws.shape, generator=noise, device=self.device),
+        }
+        return TensorDict({k: v.flatten(0, 1) for k, v in rows.items()}, batch_size=[count])
+
+    def _unroll(self, episodes: Episodes, noise: torch.Generator) -> tuple[list[Step], Tensor, Tensor, Tensor]:
+        steps, seen, raws, logprobs = [], [], [], []
+        for _ in range(self.unroll_length):
+            observations = episodes.observations.to(self.device)
+            location, scale = self.policy(observations)
+            raw, action = tanh_normal.sample(location, scale, noise)
+            steps.append(episodes.step(action))
+            seen.append(observations)
+            raws.append(raw)
+            logprobs.append(tanh_normal.log_prob(raw, location, scale))
+        return steps, torch.stack(seen, 1), torch.stack(raws, 1), torch.stack(logprobs, 1)
+
+    def _rewards(self, steps: Sequence[Step]) -> Tensor:
+        """The training reward of each step, float32 (B, T)."""
+        terms = {k: torch.stack([s.terms[k] for s in steps], 1).flatten() for k in steps[0].terms}
+        count = len(next(iter(terms.values()))) // len(steps)
+        items = [f"environment {b}, step {t}" for b in range(count) for t in range(len(steps))]
+        values = score(self.reward, Samples(items, terms), self.rollouts_done, complete=True)
+        return values.view(count, len(steps)).to(self.device) * self.reward_scaling
+
+    def _values(self, observations: Tensor, final: Tensor, over: Tensor) -> tuple[Tensor, Tensor]:
+        """Values of all observations and of their true successors, float32 (B, T) each."""
+        normalise = self.policy.normaliser
+        values = self.value(normalise(observations))
+        # The successor of a step is the next observation, but where an episode ended and at the rollout's end.
+        own = over.clone()
+        own[:, -1] = True
+        next_values = torch.cat([values[:, 1:], values[:, :1]], 1)
+        next_values[own] = self.value(normalise(final[own]))
+        return values, next_values
+
+    def training_step(self, minibatch: Experience, batch_idx: int) -> Tensor:
+        """PPO's loss on shuffled transitions: clipped policy loss, value loss, entropy bonus."""
+        observations = minibatch["observations"]
+        location, scale = self.policy(observations)
+        logprobs = tanh_normal.log_prob(minibatch["raw_actions"], location, scale)
+        advantages = whiten(minibatch["advantages"])
+        policy = clipped_policy_loss(logprobs, minibatch["logprobs"], advantages, self.clip)
+        value = value_loss(self.value(self.policy.normaliser(observations)), minibatch["returns"])
+        entropy = tanh_normal.entropy(location + scale * minibatch["noise"], location, scale).mean()
+        stats: dict[str, Tensor | float] = {
+            "policy/approxkl_avg": policy.approx_kl,
+            "policy/clipfrac_avg": policy.clip_fraction,
+            "policy/entropy_avg": entropy,
+            "loss/policy_avg": policy.loss,
+            "loss/value_avg": value,
+            "val/ratio": policy.ratio_mean,
+        }
+        self.log_rollout({**stats, **self._rollout_stats}, batch_idx, bar=("objective/scores",))
+        return policy.loss + self.value_coefficient * value - self.entropy_coefficient * entropy
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, batch: Mapping[str, Tensor], seed: int) -> Samples:
+        """One episode per seed; scores are sums over its steps. See :meth:`RewardedModule.evaluate`."""
+
+        def act(observations: Tensor) -> tuple[Tensor, Tensor]:
+            location, scale = self.policy(observations[0])
+            return location[None], scale[None]
+
+        return self._run(batch["seeds"], 1, act, seed)[0]
+
+    @torch.no_grad()
+    def evaluate_soups(self, batch: Mapping[str, Tensor], seed: int, soup: Soup, lams: Sequence[Lam]) -> list[Samples]:
+        """All λ at once: M x B environments in one batch, the policies stacked."""
+        if not self.batched_soups:
+            return super().evaluate_soups(batch, seed, soup, lams)
+        stack = StackedSoup(soup, lams, prefix="net.")
+
+        def act(observations: Tensor) -> tuple[Tensor, Tensor]:
+            return self.policy.distribution(stack.forward(self.policy.net, self.policy.normaliser(observations)))
+
+        # The statistics are the experts', not those of the policy that happens to be in the module.
+        buffers = {k: v for k, v in next(iter(soup.states.values())).items() if k not in soup.trainable_keys}
+        self.policy.load_state_dict(buffers, strict=False)
+        return self._run(batch["seeds"], len(lams), act, seed)
+
+    def _run(
+        self, seeds: Tensor, copies: int, act: Callable[[Tensor], tuple[Tensor, Tensor]], seed: int
+    ) -> list[Samples]:
+        count = len(seeds)
+        episodes = self.env.episodes(seeds.to(self.device).repeat(copies), auto_reset=False)
+        noise = generator(seed, "actions", device=self.device)
+        alive = torch.ones(copies * count, dtype=torch.bool, device=self.device)
+        length = torch.zeros(copies * count, device=self.device)
+        totals = {r.name: torch.zeros(copies * count, device=self.device) for r in self.evaluation_rewards}
+        block: list[tuple[Step, Tensor]] = []
+        for t in range(self.env.episode_length):
+            seen = episodes.observations.to(self.device).view(copies, count, -1)
+            location, scale = act(seen)
+            if not self.deterministic_evaluation:
+                drawn = torch.randn(location.shape[1:], generator=noise, device=self.device)
+                location = location + scale * drawn
+            step = episodes.step(tanh_normal.mode(location).flatten(0, 1))
+            block.append((step, alive))
+            length += alive
+            alive = alive & ~(step.terminated | step.truncated).to(self.device)
+            last = t + 1 == self.env.episode_length or not bool(alive.any())
+            if last or len(block) == _SCORED_STEPS:
+                self._add_scores(totals, block, seeds.repeat(copies).tolist())
+                block.clear()
+            if last:
+                break
+        parts = [slice(m * count, (m + 1) * count) for m in range(copies)]
+        items = seeds.tolist()
+        return [Samples(items, {"length": length[p]}, {k: v[p] for k, v in totals.items()}) for p in parts]
+
+    def _add_scores(self, totals: dict[str, Tensor], block: list[tuple[Step, Tensor]], seeds: list[int]) -> None:
+        terms = {k: torch.stack([s.terms[k] for s, _ in block]).flatten() for k in block[0][0].terms}
+        alive = torch.stack([a for _, a in block])
+        # What a simulator does after an episode's end is nobody's score, and may well not be finite.
+        terms = {k: torch.where(alive.flatten().to(v.device), v, torch.zeros_like(v)) for k, v in terms.items()}
+        samples = Samples([f"episode {s}" for s in seeds] * len(block), terms)
+        for reward in self.evaluation_rewards:
+            values = score(reward, samples, self.global_step, complete=True).view(len(block), -1)
+            totals[reward.name] += (values.to(self.device) * alive).sum(0)
+
+    # -- checkpoints ----------------------------------------------------------------------------------------------
+
+    def experience_state(self) -> dict[str, Any]:
+        """The environments under way, where they have a state to save."""
+        pending = None if self._pending_statistics is None else self._pending_statistics.cpu()
+        if self._episodes is None or self._start_seeds is None or not self._episodes.resumable:
+            return {"pending": pending}
+        return {"pending": pending, "seeds": self._start_seeds.cpu(), "episodes": self._episodes.state_dict()}
+
+    def load_experience_state(self, state: Mapping[str, Any]) -> None:
+        """Starts the same environments and takes their state back."""
+        pending = state["pending"]
+        self._pending_statistics = None if pending is None else pending.to(self.device)
+        if "seeds" not in state:
+            return
+        self._start_seeds = state["seeds"]
+        try:
+            self._episodes = self.env.episodes(state["seeds"].to(self.device))
+            self._episodes.load_state_dict(state["episodes"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RslitError(f"ckpt_path: the checkpoint's environments are not those of env: {error}") from error

@@ -1,0 +1,27 @@
+"""Ingredients and soups: experts' weights on disk, and what lies between them."""
+
+from rslit.soup.export import export_soup
+from rslit.soup.info import IngredientInfo
+from rslit.soup.ingredient import Ingredient, dtype_name, fingerprint, write_ingredient
+from rslit.soup.lam import Lam, format_lam, parse_lam
+from rslit.soup.lattice import lattice
+from rslit.soup.rounding import PourReport
+from rslit.soup.soup import Soup, is_poured
+from rslit.soup.stacked import StackedSoup
+
+__all__ = [
+    "Ingredient",
+    "IngredientInfo",
+    "Lam",
+    "PourReport",
+    "Soup",
+    "StackedSoup",
+    "dtype_name",
+    "export_soup",
+    "fingerprint",
+    "format_lam",
+    "is_poured",
+    "lattice",
+    "parse_lam",
+    "write_ingredient",
+]

@@ -1,0 +1,42 @@
+"""Third-party warnings that a run need not show, each by its exact text and with the reason."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+__all__ = ["KNOWN", "quiet"]
+
+KNOWN: tuple[str, ...] = (
+    # LightningCLI 2.6.6 calls what jsonargparse 4.49/4.50 deprecate; fixed on Lightning's main (#21900, #21906).
+    r"\s*instantiate_classes was deprecated in v4\.\d+",
+    r"\s*add_instantiator was deprecated in v4\.\d+",
+    r"\s*skip_none is deprecated and will be removed in v5",
+    r"\s*.*deprecated.*jsonargparse",
+    # The rollouts are computed in this process on purpose: a worker would act with a stale copy of the policy.
+    r"The '(train|val|test|predict)_dataloader' does not have many workers",
+    # One epoch of a small run has fewer steps than the logging interval; we log once per rollout.
+    r"The number of training batches \(\d+\) is smaller than the logging interval",
+    # `ckpt_path: last` on the first run of a folder: there is nothing to resume, which is what we mean.
+    r"\.fit\(ckpt_path=\"last\"\) is set, but there is no last checkpoint available",
+    # A resumed run finds its own checkpoint in its folder.
+    r"Checkpoint directory .* exists and is not empty",
+    # Lightning asks for a CUDA GPU or points to ways to use one: what the run uses is in its config.
+    r"GPU available but not used",
+)
+
+
+class _Tips(logging.Filter):
+    """Drops Lightning's advertisements for other products, which every run prints (2.6.6 has no switch, #21632)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return not ("litlogger" in text or "litmodels" in text.lower() or "💡 Tip" in text)
+
+
+def quiet() -> None:
+    """Installs the filters; called once by the command line before Lightning runs."""
+    for pattern in KNOWN:
+        warnings.filterwarnings("ignore", message=pattern)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch"):
+        logging.getLogger(name).addFilter(_Tips())

@@ -1,0 +1,340 @@
+"""`write_front`: its numbers against the parts they come from, its files, its refusals."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+import pytest
+
+from rslit.errors import RslitError
+from rslit.front import Front, ScoreMeta, ScoreRows, read_scores, write_front, write_scores
+from rslit.front.compare import choose_reference, nearest_points
+
+REWARDS = ("fast", "calm")
+SOUP = ScoreMeta(
+    task="walk",
+    rewards=REWARDS,
+    experts=("risky", "cautious"),
+    space="full",
+    initialisation="f00",
+    trained_on={"risky": "fast", "cautious": "calm"},
+)
+MORL = ScoreMeta(task="walk", rewards=REWARDS, initialisation="f00")
+ITEMS = [f"e{n}" for n in range(30)]
+
+
+def difficulty(meta_rewards: int = 2) -> np.ndarray:
+    return np.random.default_rng(99).normal(0, 2, (meta_rewards, len(ITEMS)))
+
+
+def save(path: Path, rows: ScoreRows) -> Path:
+    write_scores(rows.table(), path)
+    return path
+
+
+def soup_file(
+    path: Path,
+    seed: int = 0,
+    *,
+    parts: int = 10,
+    bend: float = 12.0,
+    start: bool = True,
+    skip: Sequence[int] = (),
+    meta: ScoreMeta = SOUP,
+    items: Sequence[str] = ITEMS,
+) -> Path:
+    rng = np.random.default_rng(seed)
+    rows = ScoreRows(meta)
+    for k in range(parts + 1):
+        lam = k / parts
+        noise = rng.normal(0, 0.5, (2, len(items)))
+        for n, reward in enumerate(meta.rewards):
+            mean = 10 * (lam, 1 - lam)[n] + bend * lam * (1 - lam)
+            if k not in skip:
+                rows.add(
+                    seed,
+                    "soup",
+                    f"risky={k}/{parts}",
+                    items,
+                    reward,
+                    mean + difficulty()[n] + noise[n],
+                    lam={"risky": lam, "cautious": 1 - lam},
+                )
+    for n, reward in enumerate(meta.rewards if start else ()):
+        rows.add(seed, "initialisation", "initialisation", items, reward, difficulty()[n] + 1)
+    return save(path, rows)
+
+
+def morl_file(path: Path, seed: int = 0, *, mus: Sequence[float] = (0, 0.5, 1), items: Sequence[str] = ITEMS) -> Path:
+    rng = np.random.default_rng(1000 + seed)
+    rows = ScoreRows(MORL)
+    for mu in mus:
+        for n, reward in enumerate(REWARDS):
+            mean = 10 * (mu, 1 - mu)[n] + 6 * mu * (1 - mu)
+            scores = mean + difficulty()[n] + rng.normal(0, 0.5, len(items))
+            # Twice the weights: only the direction of μ matters.
+            rows.add(seed, "morl", f"mu fast={mu}", items, reward, scores, mu={"fast": 2 * mu, "calm": 2 * (1 - mu)})
+    return save(path, rows)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return [
+        maker(tmp_path / f"{name}{seed}.parquet", seed)
+        for seed in (0, 1, 2)
+        for name, maker in (("soup", soup_file), ("morl", morl_file))
+    ]
+
+
+def strict(path: Path) -> dict[str, Any]:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    data: dict[str, Any] = json.loads(path.read_text(), parse_constant=refuse)
+    return data
+
+
+def test_numbers_of_soup_morl_and_initialisation(files: list[Path], tmp_path: Path) -> None:
+    summary = write_front(files, tmp_path / "out", replicates=500)
+    data = strict(tmp_path / "out" / "front.json")
+    assert data == summary.data
+    frames = [read_scores(path).frame for path in files]
+    mean = {
+        (point, reward): np.mean(
+            [
+                f[(f["point"] == point) & (f["reward"] == reward)]["score"].mean()
+                for f in frames
+                if point in set(f["point"])
+            ]
+        )
+        for point in {name for f in frames for name in f["point"]}
+        for reward in REWARDS
+    }
+    assert [point["kind"] for point in data["points"]] == ["soup"] * 11 + ["initialisation"] + ["morl"] * 3
+    for point in data["points"]:
+        for reward in REWARDS:
+            assert point["scores"][reward]["estimate"] == pytest.approx(mean[point["point"], reward])
+            assert point["scores"][reward]["low"] < mean[point["point"], reward] < point["scores"][reward]["high"]
+    assert data["points"][3]["lam"] == {"risky": 0.3, "cautious": 0.7}
+    assert data["points"][-2]["mu"] == {"fast": 1.0, "calm": 1.0}
+    assert data["points"][11]["nondominated"] is None
+
+    soup = np.array([[mean[f"risky={k}/10", reward] for reward in REWARDS] for k in range(11)])
+    lams = np.stack([np.arange(11) / 10, 1 - np.arange(11) / 10], axis=1)
+    assert [point["nondominated"] for point in data["points"][:11]] == Front(soup).nondominated().tolist()
+    slack = soup - lams @ soup[[10, 0]]
+    for k in range(11):
+        assert data["points"][k]["lmc_slack"]["calm"] == pytest.approx(slack[k, 1], abs=1e-9)
+    assert data["lmc"]["verdicts"] == {"fast": "holds", "calm": "holds"}
+    assert data["lmc"]["margin"]["fast"] == pytest.approx(0.02 * abs(soup[10, 0] - soup[0, 0]))
+    assert data["lmc"]["points"][0]["point"] == "risky=1/10"
+
+    reference = [mean["initialisation", reward] for reward in REWARDS]
+    assert data["reference"]["origin"] == "mean scores of the initialisation"
+    assert list(data["reference"]["point"].values()) == pytest.approx(reference)
+
+    def volume(points: np.ndarray) -> float:
+        return float(moocore.hypervolume(points, ref=reference, maximise=True))
+
+    morl = np.array([[mean[f"mu fast={mu}", reward] for reward in REWARDS] for mu in (0, 0.5, 1)])
+    volumes = data["hypervolume"]
+    assert volumes["soup"]["estimate"] == pytest.approx(volume(soup))
+    assert volumes["morl"]["estimate"] == pytest.approx(volume(morl))
+    assert volumes["soup"]["outside"] == int((~(soup > reference).all(axis=1)).sum())
+    fair = volumes["soup_minus_morl"]
+    assert [pair["soup"] for pair in fair["pairs"]] == ["risky=0/10", "risky=5/10", "risky=10/10"]
+    assert fair["points"] == 3
+    assert fair["difference"]["estimate"] == pytest.approx(volume(soup[[0, 5, 10]]) - volume(morl))
+    assert fair["difference"]["low"] > 0
+
+    gains = {(row["expert"], row["reward"]): row for row in data["experts_minus_initialisation"]["differences"]}
+    assert data["experts_minus_initialisation"]["paired"] == "by seed and item"
+    assert [key for key, row in gains.items() if row["own"]] == [("risky", "fast"), ("cautious", "calm")]
+    assert gains["risky", "calm"]["estimate"] == pytest.approx(soup[10, 1] - reference[1])
+    # The items' difficulty (sd 2) cancels against the initialisation's: the noise left is 0.5 / sqrt(90).
+    assert gains["risky", "fast"]["high"] - gains["risky", "fast"]["low"] < 0.6
+
+
+def test_provenance_and_notes(files: list[Path], tmp_path: Path) -> None:
+    data = write_front(files, tmp_path / "out", replicates=100, seed=3).data
+    first = data["provenance"]["files"][0]
+    assert first["sha256"] == hashlib.sha256(files[0].read_bytes()).hexdigest()
+    assert (first["path"], first["kinds"], first["space"]) == (str(files[0]), ["soup", "initialisation"], "full")
+    assert data["kinds"]["soup"] == {"seeds": [0, 1, 2], "items": 30, "points": 11}
+    assert (data["task"], data["space"], data["notes"]) == ("walk", "full", [])
+    assert data["intervals"]["conditional"] is False
+    assert data["intervals"]["seed"] == 3
+
+
+def test_files_are_whole_and_repeatable(files: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "a" / "out"
+    summary = write_front(files, out, replicates=100)
+    names = ["front.csv", "front.json", "front.png", "front.svg"]
+    assert sorted(entry.name for entry in out.iterdir()) == names
+    assert sorted(path.name for path in summary.files.values()) == names
+    before = {name: (out / name).read_bytes() for name in names}
+    write_front(files, out, replicates=100)
+    assert {name: (out / name).read_bytes() for name in names} == before
+    assert before["front.svg"].startswith(b"<?xml")
+    with (out / "front.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 15
+    assert float(rows[3]["lam.risky"]) == 0.3
+    assert float(rows[3]["fast"]) == summary.data["points"][3]["scores"]["fast"]["estimate"]
+    assert rows[12]["lam.risky"] == ""
+    assert (rows[12]["mu.calm"], rows[11]["nondominated"]) == ("2.0", "")
+
+
+def test_table_reads_in_a_terminal(files: list[Path], tmp_path: Path) -> None:
+    text = write_front(files, tmp_path, replicates=100).table()
+    lines = text.splitlines()
+    assert lines[0] == "walk, space full: 11 soup points, 3 seeds (0, 1, 2) x 30 items; 95% intervals"
+    assert lines[2].split() == ["kind", "point", "fast", "calm", "slack", "fast", "slack", "calm"]
+    assert sum("risky=" in line for line in lines) == 11
+    assert " ± " in lines[3]
+    assert "LMC on fast: holds (margin 0.2" in text
+    assert "hypervolume soup - morl: " in text
+    assert "expert cautious - initialisation on its calm: " in text
+    assert max(map(len, lines)) <= 120
+
+
+def test_one_seed_without_initialisation_or_morl(tmp_path: Path) -> None:
+    summary = write_front([soup_file(tmp_path / "s.parquet", start=False)], tmp_path / "out", replicates=100)
+    data = strict(summary.files["json"])
+    assert data["intervals"]["conditional"] is True
+    assert data["points"][0]["scores"]["fast"]["seed_low"] is None
+    assert data["notes"] == ["one training seed: intervals are conditional on that run"]
+    assert data["reference"]["origin"].startswith("worst expert minus 10 %")
+    ends = [data["points"][k]["scores"]["fast"]["estimate"] for k in (0, 10)]
+    assert data["reference"]["point"]["fast"] == pytest.approx(min(ends) - 0.1 * abs(ends[0] - ends[1]))
+    assert "morl" not in data["hypervolume"]
+    assert data["experts_minus_initialisation"] == {"skipped": "the initialisation was not scored"}
+    assert "note: one training seed" in summary.table()
+
+
+def test_one_initialisation_stands_for_all_seeds(tmp_path: Path) -> None:
+    paths = [soup_file(tmp_path / f"{seed}.parquet", seed, start=seed == 1) for seed in (1, 2)]
+    gains = write_front(paths, tmp_path / "out", replicates=100).data["experts_minus_initialisation"]
+    assert gains["paired"] == "by item, one initialisation for all seeds"
+    expert = np.mean(
+        [read_scores(p).frame.query("point == 'risky=10/10' and reward == 'fast'")["score"] for p in paths]
+    )
+    assert gains["differences"][0]["estimate"] == pytest.approx(expert - 1 - difficulty()[0].mean())
+
+
+def test_given_reference_is_used_and_named(tmp_path: Path) -> None:
+    path = soup_file(tmp_path / "s.parquet")
+    data = write_front([path], tmp_path / "out", reference=[-20.0, 100.0], replicates=100).data
+    assert data["reference"] == {"point": {"fast": -20.0, "calm": 100.0}, "origin": "given"}
+    assert data["hypervolume"]["soup"]["estimate"] == 0
+    assert data["hypervolume"]["soup"]["outside"] == 11
+
+
+@pytest.mark.parametrize(
+    ("skip", "parts", "reason"),
+    [((10,), 10, "some expert (λ = 1) was not scored"), ((), 1, "there is no point between the experts")],
+)
+def test_lmc_is_skipped_with_the_reason(tmp_path: Path, skip: tuple[int, ...], parts: int, reason: str) -> None:
+    summary = write_front([soup_file(tmp_path / "s.parquet", skip=skip, parts=parts)], tmp_path / "o", replicates=100)
+    assert summary.data["lmc"] == {"skipped": reason}
+    assert "lmc_slack" not in summary.data["points"][0]
+    assert f"LMC: skipped, {reason}" in summary.table()
+    assert "slack" not in summary.table()
+
+
+def test_comparison_with_one_morl_point_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    paths = [soup_file(tmp_path / "s.parquet"), morl_file(tmp_path / "m.parquet", mus=[0.5])]
+    summary = write_front(paths, tmp_path / "out", replicates=100)
+    reason = "the soup has 11 points and MORL 1; a front to compare needs at least 2"
+    assert summary.data["hypervolume"]["soup_minus_morl"] == {"skipped": reason}
+    assert f"soup - morl: skipped, {reason}" in summary.table()
+
+
+def test_left_out_items_and_other_initialisations_are_noted(tmp_path: Path) -> None:
+    first = soup_file(tmp_path / "a.parquet", 0)
+    rows = ScoreRows(ScoreMeta(**{**vars(SOUP), "initialisation": "bad"}))
+    for k in range(11):
+        for reward in REWARDS:
+            lam = {"risky": k / 10, "cautious": 1 - k / 10}
+            rows.add(1, "soup", f"risky={k}/10", ITEMS[:20], reward, difficulty()[0][:20] + k, lam=lam)
+    data = write_front([first, save(tmp_path / "b.parquet", rows)], tmp_path / "out", replicates=100).data
+    assert data["kinds"]["soup"]["items"] == 20
+    assert data["notes"] == [
+        "10 items left out: not every soup point was evaluated on them",
+        "the files name different initialisations",
+    ]
+
+
+def test_refusals(tmp_path: Path) -> None:
+    soup, out = soup_file(tmp_path / "s.parquet"), tmp_path / "out"
+    morl = morl_file(tmp_path / "m.parquet", items=[f"other{n}" for n in range(30)])
+    late = morl_file(tmp_path / "late.parquet", seed=7)
+    stranger = soup_file(tmp_path / "t.parquet", 1, meta=ScoreMeta(**{**vars(SOUP), "task": "swim"}))
+    single = ScoreRows(ScoreMeta(task="walk", rewards=("fast",), experts=("a",)))
+    single.add(0, "soup", "a", ["p"], "fast", [1.0], lam={"a": 1.0})
+    two = ScoreRows(SOUP)
+    for reward in REWARDS:
+        two.add(0, "initialisation", "warm", ITEMS, reward, difficulty()[0])
+    cases: list[tuple[list[Path], dict[str, Any], str]] = [
+        ([], {}, "no score table was given"),
+        ([tmp_path / "nowhere.parquet"], {}, r"nowhere\.parquet does not exist"),
+        ([soup, morl], {}, "share no item, so they cannot be paired"),
+        ([soup, late], {}, "share no seed, so they cannot be paired"),
+        ([soup, stranger], {}, r"s\.parquet has task walk, but .*t\.parquet has task swim"),
+        ([late], {}, r"late\.parquet has no soup points"),
+        ([save(tmp_path / "one.parquet", single)], {}, "has one reward, 'fast'; a front needs at least two"),
+        ([soup, save(tmp_path / "two.parquet", two)], {}, "has initialisations initialisation, warm"),
+        (
+            [soup],
+            {"reference": [1.0]},
+            r"reference \[1.0\] does not fit; give one finite number for each of fast, calm",
+        ),
+        ([soup], {"delta": -1.0}, "delta -1.0 is no margin"),
+        ([soup], {"rewards": ["fast", "fun"]}, "reward 'fun' is not in the front"),
+        ([soup], {"replicates": 0}, "was given 0 replicates"),
+    ]
+    for paths, options, message in cases:
+        with pytest.raises(RslitError, match=message):
+            write_front(paths, out, **{"replicates": 50, **options})
+        assert not out.exists()
+
+
+def test_reference_needs_something_to_start_from() -> None:
+    with pytest.raises(RslitError, match="neither initialisation nor all experts"):
+        choose_reference(None, None, None, REWARDS)
+
+
+def test_nearest_points_uses_no_point_twice_and_gives_reasons() -> None:
+    lams = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+    # Both μ are nearest to λ = (0.5, 0.5); the second-best pairing of the closer one costs less.
+    pairs = nearest_points(lams, np.array([[0.45, 0.55], [0.6, 0.4]]), SOUP)
+    assert not isinstance(pairs, str)
+    assert (pairs[0].tolist(), pairs[1].tolist()) == ([1, 0], [0, 1])
+    unknown = ScoreMeta(task="t", rewards=REWARDS, experts=("risky", "cautious"))
+    assert "expert 'risky' has no evaluation reward of its own" in nearest_points(lams, lams, unknown)
+    twins = ScoreMeta(**{**vars(SOUP), "trained_on": {"risky": "fast", "cautious": "fast"}})
+    assert "no evaluation reward of its own" in nearest_points(lams, lams, twins)
+    assert "some μ gives no weight" in nearest_points(lams, np.array([[1.0, -1.0], [1.0, 0.0]]), SOUP)
+
+
+def test_three_rewards(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    names = ("a", "b", "c")
+    rows = ScoreRows(ScoreMeta(task="t", rewards=names, experts=names))
+    lams = [(i / 4, j / 4, (4 - i - j) / 4) for i in range(5) for j in range(5 - i)]
+    for lam in lams:
+        for n, reward in enumerate(names):
+            scores = np.where(np.arange(20) % 3 == 0, np.nan, rng.normal(5 * lam[n], 0.1, 20))
+            rows.add(0, "soup", str(lam), ITEMS[:20], reward, scores, lam=dict(zip(names, lam, strict=True)))
+    data = write_front([save(tmp_path / "s.parquet", rows)], tmp_path / "out", replicates=100).data
+    assert len(data["points"]) == 15
+    assert set(data["lmc"]["verdicts"]) == set(names)
+    means = np.array([[p["scores"][n]["estimate"] for n in names] for p in data["points"]])
+    np.testing.assert_allclose(means, 5 * np.array(lams), atol=0.15)
