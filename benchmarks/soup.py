@@ -226,7 +226,7 @@ def mergekit_in_process(models: list[Path], weights: list[float], folder: Path) 
 def main() -> None:
     """Run both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", type=float, nargs="+", default=[64, 500], help="millions of float32 parameters")
+    parser.add_argument("--params", type=float, nargs="*", default=[64, 500], help="millions of float32 parameters")
     parser.add_argument("--disk-params", type=float, nargs="*", default=[185], help="the same for the table on files")
     parser.add_argument("--experts", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--repeats", type=int, default=7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,6 +111,8 @@ def main(args: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         print(f"rslit {rslit.__version__}")
         return 0
+    # Idle OpenMP threads of torch spin by default, on cores that the simulator's threads (or another run's) could use.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         if given[0] in _OWN:
             return _run_own(given[0], given[1:])

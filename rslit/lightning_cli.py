@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ class SaveRunConfig(SaveConfigCallback):
         path = root / "config.yaml"
         if path.exists() and not path.read_text().startswith(f"# rslit {verb} "):
             path = root / f"config.{verb}.yaml"
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(self.config, skip_unset=False)
         tree = yaml.safe_load(text)
         temporary = path.with_name(f".{path.name}")
         temporary.write_text(head + yaml.safe_dump(tree.get(verb, tree), sort_keys=False))
@@ -136,8 +135,7 @@ def run(args: Sequence[str]) -> None:
             seed_everything_default=0,
             save_config_callback=SaveRunConfig,
             parser_kwargs={**strict, **{verb: strict for verb in _VERBS}},
-            # Lightning warns of arguments that are given twice; those of the process it finds itself.
-            args=None if list(args) == sys.argv[1:] else list(args),
+            args=list(args),
         )
     except (jsonargparse.ArgumentError, MisconfigurationException) as error:
         raise RslitError(_one_line(error)) from error

@@ -90,6 +90,8 @@ class RolloutLoader:
         return len(self.batches) * self.per_rollout
 
     def __iter__(self) -> Iterator[Experience]:
+        if self._done == len(self):  # Lightning drops the iterator after the last minibatch, without exhausting it
+            self._done, self._experience = 0, None
         skip, carried = divmod(self._done, self.per_rollout)
         for index, batch in enumerate(self.batches):
             if index < skip or (index == skip and carried and self._experience is None):
@@ -99,7 +101,6 @@ class RolloutLoader:
             for inner in range(carried if index == skip else 0, self.per_rollout):
                 self._done += 1
                 yield self._minibatch(inner)
-        self._done, self._experience = 0, None
 
     def _minibatch(self, inner: int) -> Experience:
         assert self._experience is not None

@@ -9,10 +9,14 @@ __all__ = ["KNOWN", "quiet"]
 
 KNOWN: tuple[str, ...] = (
     # LightningCLI 2.6.6 calls what jsonargparse 4.49/4.50 deprecate; fixed on Lightning's main (#21900, #21906).
-    r"\s*instantiate_classes was deprecated in v4\.\d+",
-    r"\s*add_instantiator was deprecated in v4\.\d+",
-    r"\s*skip_none is deprecated and will be removed in v5",
-    r"\s*.*deprecated.*jsonargparse",
+    r"\s*By default only one JsonargparseDeprecationWarning per type is shown",
+    r"[\s\S]*``ArgumentParser.add_instantiator`` was deprecated in v4",
+    r"[\s\S]*``instantiate_classes`` was deprecated in v4",
+    r"[\s\S]*skip_none parameter was deprecated in v4",
+    # Lightning 2.6.6 asks torch 2.13's pytree for a leaf in the old way.
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # We hand LightningCLI the arguments after our own look at the verb.
+    r"LightningCLI's args parameter is intended to run from within Python",
     # The rollouts are computed in this process on purpose: a worker would act with a stale copy of the policy.
     r"The '(train|val|test|predict)_dataloader' does not have many workers",
     # One epoch of a small run has fewer steps than the logging interval; we log once per rollout.

@@ -20,7 +20,7 @@ _SEEDS = 2**31 - 1
 
 
 class _SeedBatches:
-    """`rollouts` batches of `num_envs` seeds; each pass over it draws new ones."""
+    """`rollouts_per_epoch` batches of `num_envs` seeds, others in every epoch."""
 
     def __init__(self, owner: LocomotionDataModule) -> None:
         self.owner = owner
@@ -30,10 +30,11 @@ class _SeedBatches:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         owner = self.owner
+        epoch = 0 if owner.trainer is None else owner.trainer.current_epoch
         for k in range(len(self)):
-            stream = generator(owner.seed, "episodes", owner.rank, owner.cursor + k)
+            # Named by their place in the run, the seeds need no cursor in the checkpoint: Lightning keeps the epoch.
+            stream = generator(owner.seed, "episodes", owner.rank, epoch, k)
             yield {"seeds": torch.randint(_SEEDS, (owner.num_envs,), generator=stream)}
-        owner.cursor += len(self)
 
 
 class LocomotionDataModule(RewardedDataModule):
@@ -69,7 +70,6 @@ class LocomotionDataModule(RewardedDataModule):
         self.eval_episodes = eval_episodes
         self.eval_batch_size = eval_batch_size or eval_episodes
         self.eval_seed = eval_seed
-        self.cursor = 0
 
     @property
     def seed(self) -> int:
@@ -98,11 +98,3 @@ class LocomotionDataModule(RewardedDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """The evaluation's episodes."""
         return self._evaluation_loader()
-
-    def state_dict(self) -> dict[str, int]:
-        """The cursor: rollouts' worth of seeds drawn in finished epochs."""
-        return {"cursor": self.cursor}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Takes the cursor back."""
-        self.cursor = int(state_dict["cursor"])

@@ -139,8 +139,6 @@ class LocomotionModule(RewardedModule):
         if self._episodes is None:
             self._start_seeds = batch["seeds"].clone()
             self._episodes = self.env.episodes(batch["seeds"].to(self.device))
-        if self.gather_statistics and self.rollouts_done == 0:
-            self.policy.normaliser.update(self._episodes.observations.to(self.device))
         noise = generator(self.seed, "rollout", self.global_rank, self.rollouts_done, device=self.device)
         steps, observations, raws, logprobs = self._unroll(self._episodes, noise)
         rewards = self._rewards(steps)

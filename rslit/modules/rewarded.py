@@ -218,10 +218,13 @@ class RewardedModule(LightningModule, ABC):
         self._stats.append({k: torch.as_tensor(v).detach() for k, v in stats.items()})
         if (batch_idx + 1) % (self.epochs * self.minibatches):
             return
-        for key in self._stats[0]:
-            mean = torch.stack([s[key].float() for s in self._stats]).mean()
-            self.log(key, mean, prog_bar=key in bar, on_step=True, on_epoch=False)
+        means = {key: float(torch.stack([s[key].float() for s in self._stats]).mean()) for key in self._stats[0]}
         self._stats.clear()
+        # Straight to the loggers: Lightning would write a value that is logged once per rollout again at every step.
+        for logger in self.loggers:
+            logger.log_metrics(means, step=self.global_step)
+        for key in bar:
+            self.log(key, means[key], prog_bar=True, logger=False)
 
     def _evaluation_step(self, batch: Any, batch_idx: int) -> None:
         samples = self.evaluate(batch, stream_seed(self.seed, "evaluation", batch_idx))

@@ -16,7 +16,7 @@ from rslit.soup.rounding import PourReport, Rounding
 from rslit.soup.soup import Soup
 from rslit.soup.storage import new_folder, raw_bytes
 
-__all__ = ["CARD", "export_soup"]
+__all__ = ["export_soup"]
 
 CARD = "README.md"
 

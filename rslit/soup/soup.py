@@ -25,6 +25,8 @@ __all__ = ["Soup", "is_poured"]
 M = TypeVar("M", bound=nn.Module)
 
 _HALVES = (torch.float16, torch.bfloat16)
+# 4 MB of float32 at a time.
+_STREAM_TILE = 1 << 20
 _POURED: WeakSet[nn.Module] = WeakSet()
 
 
@@ -253,14 +255,16 @@ class Soup:
             rounding = Rounding(exact)
         header, keys = safetensors_header({key: (dtypes[key], tuple(first[key].shape)) for key in first})
         names = self.names
+        # One buffer for all tiles: fresh pages for each would cost as much as the arithmetic.
+        buffers = {wanted: torch.empty(_STREAM_TILE, dtype=wanted) for wanted in set(dtypes.values())}
         with new_file(Path(out_path)) as file, torch.no_grad():
             file.write(header)
             for key in keys:
-                for pieces in tiles([self.states[name][key].contiguous() for name in names]):
+                for pieces in tiles([self.states[name][key].contiguous() for name in names], _STREAM_TILE):
                     if key not in self._trainable:
                         file.write(tensor_bytes(pieces[0]))
                         continue
-                    stored = torch.empty_like(pieces[0], dtype=dtypes[key])
+                    stored = buffers[dtypes[key]][: pieces[0].numel()]
                     by_name = dict(zip(names, pieces, strict=True))
                     blend(stored, [by_name[name] for name, _ in chain], [weight for _, weight in chain])
                     file.write(tensor_bytes(stored))
