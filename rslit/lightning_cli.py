@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import yaml
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -40,17 +40,15 @@ class SaveRunConfig(SaveConfigCallback):
         if self.already_saved or not trainer.is_global_zero:
             return
         self.already_saved = True
-        verb = self.config.get("subcommand") or stage
+        verb = str(getattr(stage, "value", stage))
         root = Path(trainer.default_root_dir)
         root.mkdir(parents=True, exist_ok=True)
         head = f"# rslit {verb} {rslit.__version__}\n"
         path = root / "config.yaml"
         if path.exists() and not path.read_text().startswith(f"# rslit {verb} "):
             path = root / f"config.{verb}.yaml"
-        text = self.parser.dump(self.config, skip_unset=False)
-        tree = yaml.safe_load(text)
         temporary = path.with_name(f".{path.name}")
-        temporary.write_text(head + yaml.safe_dump(tree.get(verb, tree), sort_keys=False))
+        temporary.write_text(head + self.parser.dump(self.config, skip_unset=False))
         temporary.replace(path)
 
 
@@ -64,7 +62,7 @@ class RslitCLI(LightningCLI):
         return parser
 
     def _parse_ckpt_path(self) -> None:
-        """Leaves the configuration alone: Lightning's would let a checkpoint's overwrite the user's (#21455)."""
+        """Leaves the configuration alone: Lightning's would let the checkpoint's overwrite the user's (#21455)."""
 
     def before_instantiate_classes(self) -> None:
         """Refuses what would fail later, less clearly."""
@@ -75,6 +73,8 @@ class RslitCLI(LightningCLI):
                 f"trainer.strategy: '{kind}' is FSDP1, which cannot clip gradients by norm nor sample between "
                 "steps; use --config configs/strategy/fsdp2.yaml (ModelParallelStrategy)"
             )
+
+        _check_checkpoint(self._get(self.config, "ckpt_path"))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds what every run has: TensorBoard in the run's folder, exact resuming, a progress bar that fits."""
@@ -99,9 +99,23 @@ class RslitCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Gives the module the parsed configuration, which its ingredients carry."""
+        if self.subcommand == "fit" and isinstance(self.model, rslit.modules.InterpolationEvaluator):
+            raise RslitError("model: InterpolationEvaluator trains nothing; use validate or test")
         self._dump_config()
         if hasattr(self.model, "config"):
             self.model.config = self.config_dump
+
+
+def _check_checkpoint(path: str | None) -> None:
+    """Refuses a checkpoint that is not there or torn, before anything is built."""
+    if not path or path in ("last", "best", "hpc") or Path(path).is_dir():
+        return
+    try:
+        torch.load(path, weights_only=True, map_location="meta", mmap=True)
+    except FileNotFoundError:
+        raise RslitError(f"ckpt_path: there is no checkpoint {path}") from None
+    except Exception as error:
+        raise RslitError(f"ckpt_path: {path} is no readable checkpoint ({_one_line(error)})") from error
 
 
 def _one_line(error: BaseException) -> str:
@@ -112,6 +126,13 @@ def _one_line(error: BaseException) -> str:
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ", "", text)
     text = re.sub(r" - Expected a <class 'NoneType'>.*", "", text)
     return text if len(text) < 600 else f"{text[:400]} ... {text[-190:]}"
+
+
+def _cause(error: BaseException | None) -> RslitError | None:
+    """Our own error among those that led to this one."""
+    while error is not None and not isinstance(error, RslitError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def run(args: Sequence[str]) -> None:
@@ -139,3 +160,9 @@ def run(args: Sequence[str]) -> None:
         )
     except (jsonargparse.ArgumentError, MisconfigurationException) as error:
         raise RslitError(_one_line(error)) from error
+    except ValueError as error:
+        # jsonargparse wraps what a class's __init__ raises in the ValueError of a union that took none of its members.
+        cause = _cause(error)
+        if cause is None:
+            raise
+        raise cause from error

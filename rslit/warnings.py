@@ -17,6 +17,11 @@ KNOWN: tuple[str, ...] = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # We hand LightningCLI the arguments after our own look at the verb.
     r"LightningCLI's args parameter is intended to run from within Python",
+    # Brax 0.14.2 imports jaxopt, whose authors have moved on, and says of itself that MJX is better kept.
+    r"JAXopt is no longer maintained",
+    r"Brax System, piplines and environments are not actively being maintained",
+    # FSDP2 warns that nobody should write into what a policy returns; nothing here does.
+    r"FSDP2-wrapped module .* returned a view tensor",
     # The rollouts are computed in this process on purpose: a worker would act with a stale copy of the policy.
     r"The '(train|val|test|predict)_dataloader' does not have many workers",
     # One epoch of a small run has fewer steps than the logging interval; we log once per rollout.

@@ -104,7 +104,7 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
 
     def write(config: Mapping[str, Any], name: str = "config.yaml") -> Path:
         path = tmp_path / name
-        path.write_text(yaml.safe_dump(dict(config)))
+        path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
         return path
 
     return write

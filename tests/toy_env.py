@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,12 +50,17 @@ class PointEnvironment(Environment):
     """Observation: position and velocity; velocity' = 0.9 velocity + 0.3 Σ action; terminates beyond `wall`."""
 
     def __init__(
-        self, episode_length: int = 20, wall: float = 1e9, resumable: bool = True, poison: bool = False
+        self,
+        episode_length: int = 20,
+        wall: float = 1e9,
+        resumable: bool = True,
+        poison: bool = False,
+        poison_rank: int | None = None,
     ) -> None:
         self.episode_length = episode_length
         self.wall = wall
         self.resumable = resumable
-        self.poison = poison
+        self.poison = poison or (poison_rank is not None and os.environ.get("LOCAL_RANK", "0") == str(poison_rank))
 
     @property
     def observation_size(self) -> int:

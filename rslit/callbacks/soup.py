@@ -37,6 +37,8 @@ class SoupCallback(Callback):
     ) -> None:
         """Takes what to write and where.
 
+        Scores are those of the epoch's validation; an epoch without one has no scores and is never the best.
+
         Args:
             every_n_epochs: Interval of the trajectory in epochs; 0 keeps none.
             dirpath: Folder of the ingredients; default ``<default_root_dir>/ingredients``.
@@ -54,6 +56,7 @@ class SoupCallback(Callback):
         self.mode = mode
         self.keep = keep
         self.best_score: float | None = None
+        self._validated = False
 
     def _root(self, trainer: Trainer) -> Path:
         return Path(self.dirpath) if self.dirpath else Path(trainer.default_root_dir) / "ingredients"
@@ -63,13 +66,18 @@ class SoupCallback(Callback):
         if not isinstance(pl_module, RewardedModule):
             raise RslitError(f"SoupCallback writes the policy of a RewardedModule, not {type(pl_module).__name__}")
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers that this epoch has scores."""
+        self._validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes what is due."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             return
         assert isinstance(pl_module, RewardedModule)
         state = pl_module.policy_state()  # a collective: on every rank
-        scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(f"val/{pl_module.task}/")}
+        logged = trainer.callback_metrics if self._validated else {}
+        scores = {k: float(v) for k, v in logged.items() if k.startswith(f"val/{pl_module.task}/")}
         better = self._is_better(trainer)
         if not trainer.is_global_zero:
             return
@@ -83,7 +91,8 @@ class SoupCallback(Callback):
         self._thin(root, epoch)
 
     def _is_better(self, trainer: Trainer) -> bool:
-        if self.monitor is None:
+        validated, self._validated = self._validated, False
+        if self.monitor is None or not validated:
             return False
         if self.monitor not in trainer.callback_metrics:
             known = ", ".join(sorted(k for k in trainer.callback_metrics if k.startswith("val/"))) or "none so far"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from rslit.datamodules.base import RewardedDataModule
 from rslit.errors import RslitError
@@ -35,6 +33,22 @@ class _SeedBatches:
             # Named by their place in the run, the seeds need no cursor in the checkpoint: Lightning keeps the epoch.
             stream = generator(owner.seed, "episodes", owner.rank, epoch, k)
             yield {"seeds": torch.randint(_SEEDS, (owner.num_envs,), generator=stream)}
+
+
+class _EvaluationBatches:
+    """This rank's episodes, batch by batch.
+
+    No DataLoader: Lightning would give it a sampler that repeats episodes to even out the ranks, and counts them twice.
+    """
+
+    def __init__(self, seeds: Tensor, batch_size: int) -> None:
+        self.parts = seeds.split(batch_size) if len(seeds) else ()
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return iter([{"seeds": part} for part in self.parts])
 
 
 class LocomotionDataModule(RewardedDataModule):
@@ -80,21 +94,19 @@ class LocomotionDataModule(RewardedDataModule):
         """Seeds to start environments with."""
         return _SeedBatches(self)
 
-    def _evaluation_loader(self) -> DataLoader[Any]:
+    def _evaluation_batches(self) -> _EvaluationBatches:
         seeds = torch.arange(self.eval_seed, self.eval_seed + self.eval_episodes)
-        # Sharded here: Lightning's own sampler would repeat episodes to even out the ranks, and count them twice.
         world = 1 if self.trainer is None else self.trainer.world_size
-        rows = [{"seeds": seed} for seed in seeds[self.rank :: world]]
-        return DataLoader(rows, batch_size=self.eval_batch_size)  # type: ignore[arg-type]  # a list is a dataset
+        return _EvaluationBatches(seeds[self.rank :: world], self.eval_batch_size)
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> _EvaluationBatches:
         """The evaluation's episodes."""
-        return self._evaluation_loader()
+        return self._evaluation_batches()
 
-    def test_dataloader(self) -> DataLoader[Any]:
+    def test_dataloader(self) -> _EvaluationBatches:
         """The evaluation's episodes."""
-        return self._evaluation_loader()
+        return self._evaluation_batches()
 
-    def predict_dataloader(self) -> DataLoader[Any]:
+    def predict_dataloader(self) -> _EvaluationBatches:
         """The evaluation's episodes."""
-        return self._evaluation_loader()
+        return self._evaluation_batches()

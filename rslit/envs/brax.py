@@ -41,6 +41,7 @@ def _quiet_import() -> Any:
     quiet_mujoco()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings("ignore", message="Brax System, piplines and environments are not actively")
+        warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
         yield
 
 

@@ -73,14 +73,19 @@ class InterpolationEvaluator(LightningModule):
         self.out = out
         self._loaded: tuple[Soup, list[_Point], ScoreMeta, int] | None = None
         self._rows: list[tuple[int, str, list[Any], list[float]]] = []
+        self._sharded = False
 
     # -- what to evaluate -----------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Opens all ingredients and checks that they belong together, before anything runs."""
-        if stage == "fit":
-            raise RslitError("InterpolationEvaluator trains nothing: use validate or test")
         self._load()
+
+    def configure_model(self) -> None:
+        """Shards the task's module under ``ModelParallelStrategy`` (FSDP2); soups are poured into the shards."""
+        if self.device_mesh is not None and not self._sharded:
+            self._sharded = True
+            self.module.parallelize(self.device_mesh["data_parallel"])
 
     def _load(self) -> None:
         soup = Soup.load(self.ingredients, extrapolate=self.extrapolate)

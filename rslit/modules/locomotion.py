@@ -291,11 +291,13 @@ class LocomotionModule(RewardedModule):
         """The environments under way, where they have a state to save."""
         pending = None if self._pending_statistics is None else self._pending_statistics.cpu()
         if self._episodes is None or self._start_seeds is None or not self._episodes.resumable:
-            return {"pending": pending}
-        return {"pending": pending, "seeds": self._start_seeds.cpu(), "episodes": self._episodes.state_dict()}
+            return {"pending": pending, "stats": self._rollout_stats}
+        under_way = {"seeds": self._start_seeds.cpu(), "episodes": self._episodes.state_dict()}
+        return {"pending": pending, "stats": self._rollout_stats, **under_way}
 
     def load_experience_state(self, state: Mapping[str, Any]) -> None:
         """Starts the same environments and takes their state back."""
+        self._rollout_stats = dict(state["stats"])
         pending = state["pending"]
         self._pending_statistics = None if pending is None else pending.to(self.device)
         if "seeds" not in state:

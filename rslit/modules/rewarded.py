@@ -80,8 +80,9 @@ class RewardedModule(LightningModule, ABC):
         self.fingerprint: str | None = None
         self.config: dict[str, Any] = {}
         self.strict_loading = False  # frozen weights are not in checkpoints; on_load_checkpoint checks the rest
-        self._totals: Tensor | None = None
+        self._totals: list[Tensor] = []
         self._stats: list[dict[str, Tensor]] = []
+        self._sharded = False
 
     # -- what a task writes ---------------------------------------------------------------------------------------
 
@@ -183,7 +184,7 @@ class RewardedModule(LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Shards policy and the rest under ``ModelParallelStrategy`` (FSDP2); nothing to do otherwise."""
-        if self.device_mesh is not None and not getattr(self, "_sharded", False):
+        if self.device_mesh is not None and not self._sharded:
             self._sharded = True
             self.parallelize(self.device_mesh["data_parallel"])
 
@@ -229,15 +230,14 @@ class RewardedModule(LightningModule, ABC):
     def _evaluation_step(self, batch: Any, batch_idx: int) -> None:
         samples = self.evaluate(batch, stream_seed(self.seed, "evaluation", batch_idx))
         scores = torch.stack([samples.scores[r.name].double() for r in self.evaluation_rewards])
-        totals = torch.stack([scores.nansum(1), (~scores.isnan()).double().sum(1)])
-        self._totals = totals if self._totals is None else self._totals + totals
+        self._totals.append(torch.stack([scores.nansum(1), (~scores.isnan()).double().sum(1)]))
 
     def _log_evaluation(self, stage: str) -> None:
-        if self._totals is None:
-            return
-        (total, count), self._totals = sum_over_ranks(self._totals), None
+        none = torch.zeros(2, len(self.evaluation_rewards), dtype=torch.float64, device=self.device)
+        total, count = sum_over_ranks(torch.stack([none, *self._totals]).sum(0))
+        self._totals.clear()
         for k, reward in enumerate(self.evaluation_rewards):
-            self.log(f"{stage}/{self.task}/{reward.name}", total[k].float() / count[k].float(), rank_zero_only=False)
+            self.log(f"{stage}/{self.task}/{reward.name}", (total[k] / count[k]).float(), sync_dist=True)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Evaluates; the means are logged as ``val/<task>/<reward>``."""
