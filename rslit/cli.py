@@ -30,13 +30,17 @@ def _overview() -> str:
     width = max(map(len, {**_LIGHTNING, **_OWN}))
     lines = [f"  {verb:<{width}}  {text}" for verb, text in {**_LIGHTNING, **_OWN}.items()]
     return "\n".join(
-        ["usage: rslit VERB [arguments]", "", "Rewarded Soups on PyTorch Lightning.", "", "verbs:", *lines, ""]
-        + ["`rslit VERB --help` explains a verb."]
+        [
+            *("usage: rslit VERB [arguments]", "", "Rewarded Soups on PyTorch Lightning.", "", "verbs:", *lines),
+            *("", "`rslit VERB --help` explains a verb."),
+        ]
     )
 
 
 def _soup_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Interpolates experts' weights at one λ and writes the soup as an ingredient with a model card."
+    parser.description = (
+        "Interpolates experts' weights at one λ and writes the soup as an ingredient with a model card."
+    )
     parser.add_argument(
         "--ingredients", nargs="+", required=True, type=Path, metavar="DIR", help="the experts' ingredient folders"
     )
@@ -54,14 +58,18 @@ def _soup(args: argparse.Namespace) -> int:
 
 
 def _front_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Analyses score tables: points with intervals, hypervolumes, linear mode connectivity, figures."
+    parser.description = (
+        "Analyses score tables: points with intervals, hypervolumes, linear mode connectivity, figures."
+    )
     parser.add_argument("scores", nargs="+", type=Path, metavar="SCORES", help="scores.parquet of one or many runs")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--reference", nargs="+", type=float, metavar="R", help="reference point, a number per reward (initialisation)"
     )
     parser.add_argument("--rewards", nargs="+", metavar="NAME", help="rewards to draw (all)")
-    parser.add_argument("--delta", type=float, default=0.02, help="LMC margin, share of the experts' range (%(default)s)")
+    parser.add_argument(
+        "--delta", type=float, default=0.02, help="LMC margin, share of the experts' range (%(default)s)"
+    )
     parser.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (%(default)s)")
 
 

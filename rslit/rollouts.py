@@ -44,8 +44,8 @@ class Batches(Sized, Protocol):
 class RolloutLoader:
     """Turns each batch into an experience and yields it as K epochs of M shuffled minibatches.
 
-    The order of rows is drawn from (seed, rank, rollout, epoch) alone, so nothing needs to be saved to resume at the end
-    of an epoch. A checkpoint in the middle of one carries the experience itself.
+    The order of rows is drawn from (seed, rank, rollout, epoch) alone, so resuming at the end of an epoch needs nothing
+    saved. A checkpoint in the middle of one carries the experience itself.
 
     Args:
         batches: What to act on. One Lightning epoch is one pass over it.

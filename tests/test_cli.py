@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def fit(write: Write, root: Path, name: str, *extra: str, **config: Any) -> Path
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A whole experiment on the point environment, through the command line."""
     import yaml
 
@@ -68,7 +68,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, P
         },
     }
     paths["sweep.yaml"] = write(sweep, "sweep.yaml")
-    yield paths
+    return paths
 
 
 def test_the_whole_experiment(experiment: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,8 +99,10 @@ def test_a_swept_vertex_scores_what_validate_says_of_the_expert(
     config = experiment["root"] / "risky.yaml"
     out = root / "check"
     code = main(
-        ["validate", "--config", str(config), "--trainer.default_root_dir", str(out)]
-        + ["--model.init_args.initialisation", str(experiment["risky"]), "--ckpt_path", "null"]
+        [
+            *["validate", "--config", str(config), "--trainer.default_root_dir", str(out)],
+            *["--model.init_args.initialisation", str(experiment["risky"]), "--ckpt_path", "null"],
+        ]
     )
     assert code == 0
     printed = capsys.readouterr().out
@@ -277,9 +279,7 @@ def test_shapes_that_differ(
     assert "(9,) in the policy" in message
     wide = fit(write_config, tmp_path, "wide", model__init_args__policy_layers=[9])
     pair = [str(experiment["risky"]), str(wide)]
-    message = refused(
-        capsys, "soup", "--ingredients", *pair, "--lam", "risky=1,wide=0", "--out", str(tmp_path / "o")
-    )
+    message = refused(capsys, "soup", "--ingredients", *pair, "--lam", "risky=1,wide=0", "--out", str(tmp_path / "o"))
     assert "risky" in message
     assert not (tmp_path / "o").exists()
 
@@ -331,4 +331,5 @@ def test_a_monitor_that_is_not_logged(capsys: pytest.CaptureFixture[str], write_
     message = refused(
         capsys, "fit", "--config", str(write_config(config)), "--trainer.default_root_dir", str(tmp_path / "r")
     )
-    assert "no score 'val/locomotion/bold' was logged; there are: val/locomotion/cautious, val/locomotion/risky" in message
+    assert "no score 'val/locomotion/bold' was logged" in message
+    assert "there are: val/locomotion/cautious, val/locomotion/risky" in message

@@ -109,7 +109,9 @@ def test_the_command_line_on_two_ranks_trains_resumes_and_sweeps(tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_fails_ends_the_run_and_says_why(tmp_path: Path, write_config: Write, rank: int) -> None:
-    config = point_config(trainer__devices=2, trainer__strategy="ddp", model__init_args__env__init_args__poison_rank=rank)
+    config = point_config(
+        trainer__devices=2, trainer__strategy="ddp", model__init_args__env__init_args__poison_rank=rank
+    )
     began = time.perf_counter()
     done = run("-m", "rslit", "fit", "--config", str(write_config(config)), cwd=tmp_path)
     assert done.returncode != 0

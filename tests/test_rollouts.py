@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from lightning.pytorch import Callback, Trainer
 from tensordict import TensorDict
 from toy_env import PointEnvironment
@@ -136,5 +135,3 @@ def test_the_policy_that_acts_is_the_policy_being_trained(tmp_path: Any) -> None
         assert torch.equal(acted, trained)
     assert not torch.equal(spy.acted[0], spy.acted[1]), "training changed the policy between rollouts"
     assert max(spy.ratios) < 1e-3
-
-

@@ -39,7 +39,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.replace(target)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError of its zip writer
             temporary.unlink(missing_ok=True)
-            raise RslitError(f"{target}: the checkpoint could not be written ({error}); free space or permit it") from error
+            text = f"{target}: the checkpoint could not be written ({error}); make room or permit it"
+            raise RslitError(text) from error
 
 
 class ResumeCheckpoint(ModelCheckpoint):

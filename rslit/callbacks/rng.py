@@ -16,7 +16,7 @@ __all__ = ["RNGCallback"]
 
 def _current() -> dict[str, Any]:
     version, words, gauss = random.getstate()
-    keys = np.random.get_state(legacy=True)
+    keys: Any = np.random.get_state(legacy=True)  # typed as a union with the new form
     state: dict[str, Any] = {
         "python": [version, list(words), gauss],
         "numpy": [str(keys[0]), [int(w) for w in keys[1]], *(float(x) for x in keys[2:])],

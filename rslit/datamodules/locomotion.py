@@ -42,7 +42,7 @@ class _EvaluationBatches:
     """
 
     def __init__(self, seeds: Tensor, batch_size: int) -> None:
-        self.parts = seeds.split(batch_size) if len(seeds) else ()
+        self.parts = torch.split(seeds, batch_size) if len(seeds) else ()
 
     def __len__(self) -> int:
         return len(self.parts)

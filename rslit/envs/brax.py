@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.dlpack
 from torch import Tensor
 
 from rslit.envs.base import ENERGY, Environment, Step, quiet_mujoco
@@ -88,7 +89,12 @@ class _Compiled:
                 done=jnp.zeros_like(after.done),
             )
             terms = jnp.stack([after.metrics[k] for k in sorted(after.metrics)] + [jnp.sum(actions**2, -1)], -1)
-            seen = {"obs": going.obs, "final": after.obs, "over": jnp.stack([terminated, truncated], -1), "terms": terms}
+            seen = {
+                "obs": going.obs,
+                "final": after.obs,
+                "over": jnp.stack([terminated, truncated], -1),
+                "terms": terms,
+            }
             return going, jnp.where(over, 0, steps), seen
 
         if devices > 1:
@@ -109,7 +115,7 @@ class _Compiled:
 def _to_torch(array: Any) -> Tensor:
     """A jax array as a torch tensor: shared memory on one device, one small concatenation over several."""
     shards = sorted(array.addressable_shards, key=lambda s: (s.index[0].start or 0) if s.index else 0)
-    parts = [torch.from_dlpack(shard.data) for shard in shards]
+    parts = [torch.utils.dlpack.from_dlpack(shard.data) for shard in shards]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -135,7 +141,7 @@ class _BraxEpisodes:
 
     def _split(self, rows: Tensor) -> list[Tensor]:
         """Chunks of equal size; the last is filled up with copies of its first row, which nobody looks at."""
-        parts = list(rows.split(self._compiled.chunk))
+        parts = list(torch.split(rows, self._compiled.chunk))
         missing = self._compiled.chunk - len(parts[-1])
         if missing:
             parts[-1] = torch.cat([parts[-1], parts[-1][:1].expand(missing, *rows.shape[1:])])

@@ -175,7 +175,9 @@ class GymnasiumEnvironment(Environment):
         try:
             seen, acts = probe.single_observation_space, probe.single_action_space
             if not (isinstance(acts, gymnasium.spaces.Box) and len(acts.shape) == 1 and np.isfinite(acts.high).all()):
-                raise RslitError(f"env: '{self.name}' has no bounded vector of actions; choose a continuous-control one")
+                raise RslitError(
+                    f"env: '{self.name}' has no bounded vector of actions; choose a continuous-control one"
+                )
             if len(seen.shape or ()) != 1:
                 raise RslitError(f"env: the observations of '{self.name}' are no vectors; choose one whose are")
             episodes = _GymnasiumEpisodes(probe, torch.zeros(1, dtype=torch.int64))

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rslit.distributed import gather_states
@@ -57,7 +57,7 @@ class InterpolationEvaluator(LightningModule):
             ingredients: Folder of each expert's ingredient, by the expert's name.
             lattice: Parts H of the lattice of λ = k/H, or a list of λ, each a mapping from expert to coefficient.
             initialisation: Ingredient folder of what the experts started from, to be evaluated too.
-            morl: Ingredient folders of MORL solutions, to be evaluated too.
+            morl: Ingredient folders of MORL solutions (or of experts: all weight on one reward), to be evaluated too.
             extrapolate: Allow λ outside [0, 1].
             out: Folder of ``scores.parquet``; default the trainer's ``default_root_dir``.
         """
@@ -80,6 +80,10 @@ class InterpolationEvaluator(LightningModule):
     def setup(self, stage: str) -> None:
         """Opens all ingredients and checks that they belong together, before anything runs."""
         self._load()
+
+    @property
+    def _rewards(self) -> tuple[str, ...]:
+        return tuple(r.name for r in self.module.evaluation_rewards)
 
     def configure_model(self) -> None:
         """Shards the task's module under ``ModelParallelStrategy`` (FSDP2); soups are poured into the shards."""
@@ -106,15 +110,14 @@ class InterpolationEvaluator(LightningModule):
         points = [_Point("soup", format_lam(lam), lam) for lam in self._lams(soup)]
         if self.initialisation is not None:
             start = Ingredient.load(self.initialisation)
-            state = start.state_dict()
-            if fingerprint(state) != soup.initialisation:
+            begun: Mapping[str, Tensor] = start.state_dict()
+            if fingerprint(begun) != soup.initialisation:
                 raise RslitError(
                     f"initialisation: the experts did not start from {self.initialisation}; give what they started from"
                 )
-            points.append(_Point("initialisation", "initialisation", {add("initialisation", state): Fraction(1)}))
+            points.append(_Point("initialisation", "initialisation", {add("initialisation", begun): Fraction(1)}))
         for path in self.morl:
-            info, state = self._morl(path, soup)
-            mu = {str(k): float(v) for k, v in info.config["mu"].items()}
+            mu, state = self._morl(path, soup)
             label = "mu " + ",".join(f"{k}={v:g}" for k, v in mu.items())
             points.append(_Point("morl", label, {add(label, state): Fraction(1)}, mu))
         # One soup over everything lets a task evaluate all points in one batch: what is no expert is a vertex.
@@ -126,7 +129,7 @@ class InterpolationEvaluator(LightningModule):
         seeds = {i.info.config.get("seed", 0) for i in soup.ingredients.values()}
         meta = ScoreMeta(
             task=self.module.task,
-            rewards=tuple(r.name for r in self.module.evaluation_rewards),
+            rewards=self._rewards,
             experts=tuple(names),
             space=soup.space,
             initialisation=soup.initialisation,
@@ -135,15 +138,22 @@ class InterpolationEvaluator(LightningModule):
         )
         self._loaded = (everything, points, meta, int(min(seeds)))
 
-    def _morl(self, path: str, soup: Soup) -> tuple[Any, Mapping[str, Tensor]]:
+    def _morl(self, path: str, soup: Soup) -> tuple[dict[str, float], Mapping[str, Tensor]]:
         ingredient = Ingredient.load(path)
         info = ingredient.info
-        if "mu" not in info.config:
-            raise RslitError(f"morl: {path} was trained on '{info.reward}', no WeightedSum of rewards; name MORL solutions")
+        mu = info.config.get("mu")
+        if mu is None and info.reward in self._rewards:
+            mu = {info.reward: 1.0}  # an expert is MORL with all weight on its own reward
+        if mu is None:
+            raise RslitError(
+                f"morl: {path} was trained on '{info.reward}', no weighting of the rewards; name MORL solutions"
+            )
         first = next(iter(soup.ingredients.values())).info
         if (info.task, info.initialisation) != (first.task, first.initialisation):
-            raise RslitError(f"morl: {path} has another task or initialisation than the experts; train it from the same")
-        return info, ingredient.state_dict()
+            raise RslitError(
+                f"morl: {path} has another task or initialisation than the experts; train it from the same"
+            )
+        return {str(k): float(v) for k, v in mu.items()}, ingredient.state_dict()
 
     def _lams(self, soup: Soup) -> list[dict[str, Fraction]]:
         if isinstance(self.lattice, int):
@@ -208,5 +218,6 @@ class InterpolationEvaluator(LightningModule):
                     {f"sweep/{name}": float(row[k]) for k, name in enumerate(table.meta.rewards)}, step=step
                 )
             if isinstance(logger, TensorBoardLogger) and len(table.meta.rewards) > 1:
-                others = {k: Front.from_table(table, k) for k in table.kinds() if k != "soup"}
-                logger.experiment.add_figure("front", plot_front(soup, **others), close=False)
+                others = {k: Front.from_table(table, k) for k in table.kinds()}
+                figure = plot_front(soup, morl=others.get("morl"), initialisation=others.get("initialisation"))
+                logger.experiment.add_figure("front", figure, close=False)

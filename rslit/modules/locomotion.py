@@ -14,7 +14,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from tensordict import TensorDict
 from torch import Tensor
 
-from rslit.distributed import sum_over_ranks
 from rslit.envs import Environment, Episodes, Step
 from rslit.errors import RslitError
 from rslit.modules.networks import GaussianPolicy, ValueNetwork

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
         sizes: Width of the input, the hidden layers and the output.
     """
     layers: list[nn.Module] = []
-    for k, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         linear = nn.Linear(fan_in, fan_out)
         bound = math.sqrt(3 / fan_in)
         nn.init.uniform_(linear.weight, -bound, bound)

@@ -200,7 +200,7 @@ class RewardedModule(LightningModule, ABC):
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
         if self.lr_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}  # type: ignore[return-value]
+        return {"optimizer": optimizer, "lr_scheduler": self.lr_scheduler(optimizer)}
 
     def on_fit_start(self) -> None:
         """Takes the fingerprint of what training starts from; a resumed run keeps the one in its checkpoint."""

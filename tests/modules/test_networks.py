@@ -44,7 +44,8 @@ def test_the_papers_sizes() -> None:
     assert sum(p.numel() for p in policy.parameters()) == (244 + 1) * 512 + 5 * 513 * 512 + 513 * 34
     value = ValueNetwork(244, [256] * 5)
     assert sum(p.numel() for p in value.parameters()) == 245 * 256 + 4 * 257 * 256 + 257
-    location, scale = policy(torch.zeros(2, 3, 244))
+    with torch.no_grad():
+        location, scale = policy(torch.zeros(2, 3, 244))
     assert location.shape == scale.shape == (2, 3, 17)
     assert float(scale.min()) > 0
     assert value(torch.zeros(2, 3, 244)).shape == (2, 3)
