@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,7 +104,7 @@ class RslitCLI(LightningCLI):
             raise RslitError("model: InterpolationEvaluator trains nothing; use validate or test")
         self._dump_config()
         if hasattr(self.model, "config"):
-            self.model.config = self.config_dump
+            self.model.config = _finite(self.config_dump)
 
 
 def _check_checkpoint(path: str | None) -> None:
@@ -126,6 +127,15 @@ def _one_line(error: BaseException) -> str:
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - ", "", text)
     text = re.sub(r" - Expected a <class 'NoneType'>.*", "", text)
     return text if len(text) < 600 else f"{text[:400]} ... {text[-190:]}"
+
+
+def _finite(tree: Any) -> Any:
+    """The same tree with infinities as text: YAML knows them (a reward's range), the ingredient's JSON does not."""
+    if isinstance(tree, dict):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_finite(value) for value in tree]
+    return str(tree) if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _cause(error: BaseException | None) -> RslitError | None:

@@ -108,3 +108,55 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def fit(write: Callable[..., Path], root: Path, name: str, *extra: str, **config: Any) -> Path:
+    """Trains on the point environment through the command line and returns the ingredient."""
+    from rslit.cli import main
+
+    path = write(point_config(**config), f"{name}.yaml")
+    assert main(["fit", "--config", str(path), "--trainer.default_root_dir", str(root / name), *extra]) == 0
+    return root / name / "ingredients" / "last"
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A whole experiment on the point environment, through the command line."""
+    root = tmp_path_factory.mktemp("experiment") / "runs" / "halfcheetah"
+    root.mkdir(parents=True)
+
+    def write(config: dict[str, Any], name: str) -> Path:
+        (root / name).write_text(yaml.safe_dump(config, sort_keys=False))
+        return root / name
+
+    start = fit(write, root, "pretrain")
+    init = {"model__init_args__initialisation": str(start)}
+    weighted = {
+        "class_path": "rslit.rewards.WeightedSum",
+        "init_args": {"name": "morl", "rewards": [RISKY, CAUTIOUS], "weights": [0.5, 0.5]},
+    }
+    paths = {
+        "root": root,
+        "pretrain": start,
+        "risky": fit(write, root, "risky", reward=RISKY, **init),
+        "cautious": fit(write, root, "cautious", reward=CAUTIOUS, **init),
+        "morl": fit(write, root, "morl", reward=weighted, **init),
+    }
+    module = point_config()["model"]
+    sweep = {
+        "seed_everything": 3,
+        "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False},
+        "data": point_config()["data"],
+        "model": {
+            "class_path": "rslit.modules.InterpolationEvaluator",
+            "init_args": {
+                "module": module,
+                "lattice": 4,
+                "ingredients": {"risky": str(paths["risky"]), "cautious": str(paths["cautious"])},
+                "initialisation": str(start),
+                "morl": [str(paths["morl"])],
+            },
+        },
+    }
+    paths["sweep.yaml"] = write(sweep, "sweep.yaml")
+    return paths

@@ -100,12 +100,11 @@ class InterpolationEvaluator(LightningModule):
         states: dict[str, Mapping[str, Tensor]] = dict(soup.states)
         seen = {fingerprint(state): name for name, state in states.items()}
 
-        def add(name: str, state: Mapping[str, Tensor]) -> str:
+        def add(label: str, state: Mapping[str, Tensor]) -> str:
             """A state that is there already (MORL with all weight on one reward) is evaluated under its first name."""
-            key = seen.setdefault(fingerprint(state), name)
-            if key == name:
-                states[name] = state
-            return key
+            name = seen.setdefault(fingerprint(state), f"{label} #{len(states)}")
+            states.setdefault(name, state)
+            return name
 
         points = [_Point("soup", format_lam(lam), lam) for lam in self._lams(soup)]
         if self.initialisation is not None:
@@ -120,9 +119,16 @@ class InterpolationEvaluator(LightningModule):
             mu, state = self._morl(path, soup)
             label = "mu " + ",".join(f"{k}={v:g}" for k, v in mu.items())
             points.append(_Point("morl", label, {add(label, state): Fraction(1)}, mu))
+        for kind, key in (("soup", "lattice"), ("morl", "morl")):
+            labels = [point.label for point in points if point.kind == kind]
+            twice = next((label for label in labels if labels.count(label) > 1), None)
+            if twice is not None:
+                raise RslitError(
+                    f"{key}: '{twice}' comes twice; evaluate each point once, in a table of its own if need be"
+                )
         # One soup over everything lets a task evaluate all points in one batch: what is no expert is a vertex.
         everything = Soup(
-            {name: {k: v.to(self.device) for k, v in state.items()} for name, state in states.items()},
+            states,
             trainable_keys=soup.trainable_keys,
             extrapolate=self.extrapolate,
         )
@@ -148,6 +154,11 @@ class InterpolationEvaluator(LightningModule):
             raise RslitError(
                 f"morl: {path} was trained on '{info.reward}', no weighting of the rewards; name MORL solutions"
             )
+        unknown = [name for name in mu if name not in self._rewards]
+        if unknown:
+            raise RslitError(
+                f"morl: {path} weighs '{unknown[0]}', which is no evaluation reward; add it to those of module"
+            )
         first = next(iter(soup.ingredients.values())).info
         if (info.task, info.initialisation) != (first.task, first.initialisation):
             raise RslitError(
@@ -161,6 +172,24 @@ class InterpolationEvaluator(LightningModule):
         return [soup.coefficients(lam) for lam in self.lattice]
 
     # -- evaluation -----------------------------------------------------------------------------------------------
+
+    def _to_device(self) -> None:
+        """Brings the experts to the policy's device, which ``setup`` runs too early to know."""
+        assert self._loaded is not None, "setup loads"
+        if self.device.type == "cpu":
+            return  # memory-mapped files stay so
+        soup, points, meta, seed = self._loaded
+        states = {name: {k: v.to(self.device) for k, v in state.items()} for name, state in soup.states.items()}
+        moved = Soup(states, trainable_keys=soup.trainable_keys, extrapolate=self.extrapolate)
+        self._loaded = (moved, points, meta, seed)
+
+    def on_validation_start(self) -> None:
+        """Brings the experts to the policy's device."""
+        self._to_device()
+
+    def on_test_start(self) -> None:
+        """Brings the experts to the policy's device."""
+        self._to_device()
 
     def _step(self, batch: Any, batch_idx: int) -> None:
         assert self._loaded is not None, "setup loads"
@@ -205,8 +234,7 @@ class InterpolationEvaluator(LightningModule):
         for index, reward, items, scores in rows:
             point = points[index]
             lam = {k: float(v) for k, v in point.lam.items()} if point.kind == "soup" else None
-            mu = {k: v for k, v in point.mu.items() if k in meta.rewards} if point.mu is not None else None
-            collected.add(seed, point.kind, point.label, items, reward, scores, lam=lam, mu=mu)
+            collected.add(seed, point.kind, point.label, items, reward, scores, lam=lam, mu=point.mu)
         return collected.table()
 
     def _log(self, table: ScoreTable) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rslit.envs import Environment, Episodes, Step
 from rslit.errors import RslitError
-from rslit.modules.networks import GaussianPolicy, ValueNetwork
+from rslit.modules.networks import DEFAULT_SCALE, GaussianPolicy, ValueNetwork
 from rslit.modules.rewarded import RewardedModule
 from rslit.objectives import clipped_policy_loss, gae, tanh_normal, value_loss, whiten
 from rslit.rewards import Reward, score
@@ -51,6 +51,7 @@ class LocomotionModule(RewardedModule):
         initialisation: str | None = None,
         policy_layers: list[int] | None = None,
         value_layers: list[int] | None = None,
+        initial_scale: float = DEFAULT_SCALE,
         observation_statistics: bool | None = None,
         unroll_length: int = 10,
         epochs: int = 8,
@@ -75,6 +76,7 @@ class LocomotionModule(RewardedModule):
             initialisation: Ingredient folder of the pre-trained policy; None trains from scratch.
             policy_layers: Hidden widths of the policy; default 6 x 512.
             value_layers: Hidden widths of the value network; default 5 x 256.
+            initial_scale: Scale of the untrained policy's Gaussian, before the tanh.
             observation_statistics: Gather observation statistics while training. By default only without an
                 initialisation: the pre-trained policy's statistics stay frozen.
             unroll_length: T, steps per environment and rollout.
@@ -93,7 +95,7 @@ class LocomotionModule(RewardedModule):
         """
         super().__init__(reward, evaluation_rewards, initialisation, epochs, minibatches, optimizer, lr_scheduler)
         self.env = env
-        self.policy = GaussianPolicy(env.observation_size, env.action_size, policy_layers or [512] * 6)
+        self.policy = GaussianPolicy(env.observation_size, env.action_size, policy_layers or [512] * 6, initial_scale)
         self.value = ValueNetwork(env.observation_size, value_layers or [256] * 5)
         self.gather_statistics = (initialisation is None) if observation_statistics is None else observation_statistics
         self.unroll_length = unroll_length

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rslit.distributed import sum_over_ranks
+from rslit.errors import RslitError
 
 __all__ = ["GaussianPolicy", "ObservationNormaliser", "ValueNetwork", "mlp"]
 
 MIN_SCALE = 1e-3
 CLIP = 10.0
+DEFAULT_SCALE = math.log(2) + MIN_SCALE
+"""Brax's, and so the paper's: softplus(0), with Brax's least scale on top."""
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
@@ -86,15 +89,22 @@ class ObservationNormaliser(nn.Module):
 class GaussianPolicy(nn.Module):
     """A tanh-squashed diagonal Gaussian: observation → location and scale before the squashing."""
 
-    def __init__(self, observation_size: int, action_size: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self, observation_size: int, action_size: int, hidden: Sequence[int], initial_scale: float = DEFAULT_SCALE
+    ) -> None:
         """Builds the network.
 
         Args:
             observation_size: O.
             action_size: A.
             hidden: Widths of the hidden layers.
+            initial_scale: Scale before the squashing where the network's output is 0, above 0.001.
         """
         super().__init__()
+        if initial_scale <= MIN_SCALE:
+            raise RslitError(f"initial_scale must be above {MIN_SCALE}, got {initial_scale}")
+        # The inverse of softplus: an untrained output is near 0.
+        self.shift = math.log(math.expm1(initial_scale - MIN_SCALE))
         self.normaliser = ObservationNormaliser(observation_size)
         self.net = mlp([observation_size, *hidden, 2 * action_size])
 
@@ -102,11 +112,10 @@ class GaussianPolicy(nn.Module):
         """Location (..., A) and scale (..., A) > 0 for observations (..., O), all float32."""
         return self.distribution(self.net(self.normaliser(observations)))
 
-    @staticmethod
-    def distribution(output: Tensor) -> tuple[Tensor, Tensor]:
+    def distribution(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """Location and scale (..., A) from the network's output (..., 2 A)."""
         location, raw = output.chunk(2, dim=-1)
-        return location, functional.softplus(raw) + MIN_SCALE
+        return location, functional.softplus(raw + self.shift) + MIN_SCALE
 
 
 class ValueNetwork(nn.Module):

@@ -1,0 +1,221 @@
+"""Every YAML file under configs/ runs through the command line, at a size of a second."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from rslit.cli import main
+from rslit.front import read_scores
+from rslit.soup import Ingredient
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+
+Kind = Callable[[Path, Path], None]
+
+
+def load(path: Path) -> dict[str, Any]:
+    config = yaml.safe_load(path.read_text())
+    assert isinstance(config, dict), path
+    return config
+
+
+def kind_of(path: Path) -> Kind | None:
+    """How a file is run, by what is in it; None if nobody knows."""
+    config = load(path)
+    model = config.get("model", {})
+    given = model.get("init_args", {})
+    if "stages" in config:
+        return run_recipe
+    if set(config) == {"trainer"} and set(config["trainer"]) <= {"strategy", "devices"}:
+        return run_strategy
+    if str(model.get("class_path")).endswith(".InterpolationEvaluator"):
+        return run_sweep
+    if set(config) == {"model"} and set(given) == {"reward"}:
+        return run_overlay
+    if "data" in config and "reward" in given:
+        return run_complete
+    if "data" in config and "env" in given and rewards_of(path):
+        return run_complete
+    return None
+
+
+def rewards_of(expert: Path) -> list[Path]:
+    return sorted((expert.parent / "rewards").glob("*.yaml"))
+
+
+def tiny(root: Path, expert: Mapping[str, Any]) -> list[str]:
+    """An overlay that leaves the networks as they are and takes a handful of steps; Brax becomes the point."""
+    model = expert["model"]["init_args"]
+    model = model.get("module", expert["model"])["init_args"] if "module" in model else model
+    env = dict(model["env"])
+    if env["class_path"] == "rslit.envs.BraxEnvironment":
+        env = {"class_path": "toy_env.PointEnvironment"}
+    env["init_args"] = {**env.get("init_args", {}), "episode_length": 12}
+    overlay: dict[str, Any] = {"data": {"class_path": expert["data"]["class_path"]}}
+    overlay["data"]["init_args"] = {"num_envs": 8, "rollouts_per_epoch": 1, "eval_episodes": 4}
+    overlay["model"] = {"class_path": expert["model"]["class_path"], "init_args": {"env": env}}
+    if "module" in expert["model"]["init_args"]:
+        module = {"class_path": expert["model"]["init_args"]["module"]["class_path"], "init_args": {"env": env}}
+        overlay["model"]["init_args"] = {"module": module}
+    path = root / "tiny.yaml"
+    path.write_text(yaml.safe_dump(overlay, sort_keys=False))
+    cpu = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    return ["--config", str(path), *cpu]
+
+
+def fit(root: Path, *configs: Path, initialisation: Path | None = None) -> Path:
+    """Trains for an epoch, evaluating once, and returns the ingredient."""
+    args = ["fit", *(a for c in configs for a in ("--config", str(c))), *tiny(root, load(configs[0]))]
+    args += ["--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1"]
+    if initialisation is not None:
+        args += ["--model.init_args.initialisation", str(initialisation)]
+    assert main([*args, "--trainer.default_root_dir", str(root)]) == 0
+    return root / "ingredients" / "last"
+
+
+def run_complete(path: Path, root: Path) -> None:
+    """A run by itself, or an expert with the first of its rewards."""
+    config = load(path)
+    given = config["model"]["init_args"]
+    overlays = [] if "reward" in given else rewards_of(path)[:1]
+    ingredient = Ingredient.load(fit(root, path, *overlays))
+    shapes = ingredient.shapes()
+    widths = [shapes[k][0] for k in sorted(shapes) if k.startswith("net.") and k.endswith(".bias")]
+    assert widths[:-1] == given["policy_layers"], "the file's own networks"
+    names = {reward["init_args"]["name"] for reward in given["evaluation_rewards"]}
+    assert set(ingredient.info.scores) == names
+
+
+def run_overlay(path: Path, root: Path) -> None:
+    """A reward on the expert.yaml beside it or above it."""
+    folder = path.parent.parent if path.parent.name == "rewards" else path.parent
+    ingredient = Ingredient.load(fit(root, folder / "expert.yaml", path))
+    reward = load(path)["model"]["init_args"]["reward"]["init_args"]
+    assert ingredient.info.reward == reward["name"]
+    if path.parent.name == "rewards":
+        assert path.stem == reward["name"], "the file is called as its reward"
+    else:
+        weighed = [r["init_args"]["name"] for r in reward["rewards"]]
+        assert ingredient.info.config["mu"] == dict(zip(weighed, reward["weights"], strict=True))
+        assert set(weighed) <= set(ingredient.info.scores)
+
+
+def run_sweep(path: Path, root: Path) -> None:
+    """A sweep between experts of the files beside it, from an initialisation of theirs."""
+    folder = path.parent
+    start = fit(root / "start", folder / "pretrain.yaml")
+    made = {r.stem: fit(root / r.stem, folder / "expert.yaml", r, initialisation=start) for r in rewards_of(path)}
+    morl = fit(root / "morl", folder / "expert.yaml", folder / "morl.yaml", initialisation=start)
+    args = ["--config", str(path), *tiny(root, load(path)), "--trainer.default_root_dir", str(root / "sweep")]
+    for name, ingredient in made.items():
+        args += [f"--model.init_args.ingredients.{name}", str(ingredient)]
+    args += ["--model.init_args.initialisation", str(start), "--model.init_args.morl+", str(morl)]
+    assert main(["validate", *args]) == 0
+    frame = read_scores(root / "sweep" / "scores.parquet").frame
+    parts = load(path)["model"]["init_args"]["lattice"]
+    assert len(frame) == (parts + 1 + 1 + 1) * 4 * 2
+    assert set(frame["reward"]) == set(made)
+
+
+def run_recipe(path: Path, root: Path) -> None:
+    """Only says what it would run; the files its stages name are there."""
+    assert main(["recipe", str(path), "--dry-run", "--root", str(root / "runs")]) == 0
+    assert not (root / "runs").exists()
+    for name, stage in load(path)["stages"].items():
+        named = [word for word in stage["run"].split() if word.startswith("{recipe}/")]
+        assert stage["run"].startswith("front") or named, name
+        for word in named:
+            assert (path.parent / word.removeprefix("{recipe}/")).is_file(), f"{name}: {word}"
+        assert set(stage.get("needs", [])) == {n for n in load(path)["stages"] if n != name and f"{{{n}}}" in stage["run"]}
+
+
+def run_strategy(path: Path, root: Path) -> None:
+    """An overlay of an expert, in a process of its own: a strategy leaves its process group behind."""
+    expert = CONFIGS / "locomotion" / "halfcheetah" / "expert.yaml"
+    configs = [a for c in (expert, rewards_of(expert)[0], path) for a in ("--config", str(c))]
+    one = ["--trainer.devices", "1", "--trainer.strategy.init_args.data_parallel_size", "1"]
+    args = ["fit", *configs, *tiny(root, load(expert)), *one, "--trainer.max_epochs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rslit", *args, "--trainer.default_root_dir", str(root)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={k: v for k, v in os.environ.items() if k != "PL_GLOBAL_SEED"} | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert Ingredient.load(root / "ingredients" / "last").shapes()["net.0.weight"] == (256, 2)
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def test_there_are_configs() -> None:
+    assert len(FILES) >= 20
+    assert {p.parent.name for p in FILES if p.name == "recipe.yaml"} >= {"halfcheetah", "humanoid"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=label)
+def test_runs(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kind = kind_of(path)
+    assert kind is not None, f"{label(path)} is of no kind that this test knows how to run"
+    kind(path, tmp_path)
+    assert "error" not in capsys.readouterr().err.lower()
+
+
+def test_the_papers_sizes() -> None:
+    """Table 6: interactions, learning rates and all else that it gives."""
+    folder = CONFIGS / "locomotion" / "humanoid"
+    for name, interactions, rate, entropy in (("pretrain", 5e8, 5e-5, 1e-3), ("expert", 1e8, 3e-5, 3e-3)):
+        config = load(folder / f"{name}.yaml")
+        model, data = config["model"]["init_args"], config["data"]["init_args"]
+        per_rollout = data["num_envs"] * model["unroll_length"]
+        total = config["trainer"]["max_epochs"] * data["rollouts_per_epoch"] * per_rollout
+        assert total == pytest.approx(interactions, rel=2e-3)
+        assert model["optimizer"]["init_args"]["lr"] == rate
+        assert model["entropy_coefficient"] == entropy
+        assert model["env"]["init_args"] | {"backend": ""} == {"name": "humanoid", "backend": "", "episode_length": 1000}
+        assert (data["num_envs"], model["unroll_length"], model["gamma"], model["reward_scaling"]) == (4096, 10, 0.99, 1)
+        assert (model["policy_layers"], model["value_layers"]) == ([512] * 6, [256] * 5)
+        # A minibatch is 1024 unrolls, and an interaction is paid for with as many optimiser steps as in Brax's own
+        # humanoid: 8 passes over 32 minibatches of 1024 unrolls of 10 steps.
+        assert per_rollout == model["minibatches"] * 1024 * 10
+        assert model["epochs"] * model["minibatches"] / per_rollout == 8 * 32 / (32 * 1024 * 10)
+
+
+def test_a_file_of_no_known_kind_is_noticed(tmp_path: Path) -> None:
+    for text in ("a: 1", "trainer: {max_epochs: 3}", "model: {class_path: x.Y, init_args: {gamma: 0.9}}"):
+        (tmp_path / "odd.yaml").write_text(text)
+        assert kind_of(tmp_path / "odd.yaml") is None
+
+
+@pytest.mark.slow
+# Brax 0.14.2 looks for contacts in the way of MuJoCo before 3.3; Python shows users no such warning of a library.
+@pytest.mark.filterwarnings("ignore:Accessing `ncon` directly from `Data` is deprecated:DeprecationWarning")
+def test_halfcheetah_on_brax_itself(tmp_path: Path) -> None:
+    pytest.importorskip("brax")
+    folder = CONFIGS / "locomotion" / "halfcheetah"
+    args = ["--config", str(folder / "expert.yaml"), "--config", str(folder / "rewards" / "risky.yaml")]
+    args += ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    args += ["--data.init_args.num_envs", "8", "--data.init_args.rollouts_per_epoch", "1"]
+    args += ["--data.init_args.eval_episodes", "4", "--model.init_args.env.init_args.episode_length", "6"]
+    args += ["--trainer.check_val_every_n_epoch", "1", "--trainer.default_root_dir", str(tmp_path)]
+    assert main(["fit", *args]) == 0
+    ingredient = Ingredient.load(tmp_path / "ingredients" / "last")
+    assert ingredient.shapes()["net.0.weight"] == (256, 17)
+    # 8 environments x 20 steps, all observations seen
+    assert float(ingredient.tensor("normaliser.count")) == 160
+    assert torch.isfinite(ingredient.tensor("normaliser.mean")).all()
+    assert ingredient.info.scores["risky"] > ingredient.info.scores["cautious"]

@@ -1,0 +1,91 @@
+"""What README tells a newcomer to type is run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import fit
+
+from rslit.cli import main
+from rslit.soup import Ingredient
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def after_make_soup(experiment: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks as `make soup` leaves it, on the point environment."""
+    shutil.copytree(experiment["root"], tmp_path / "runs" / "halfcheetah")
+    monkeypatch.chdir(tmp_path)
+    run = ["--config", str(experiment["sweep.yaml"]), "--trainer.default_root_dir", "runs/halfcheetah/sweep"]
+    assert main(["validate", *run]) == 0
+    return tmp_path
+
+
+def test_make_targets_exist() -> None:
+    targets = re.findall(r"^make (\w+)", "\n".join(blocks("bash")), re.MULTILINE)
+    assert targets == ["soup", "test"]
+    for target in targets:
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert "rslit recipe configs/locomotion/halfcheetah/recipe.yaml" in done.stdout or "pytest" in done.stdout
+
+
+def test_commands(after_make_soup: Path) -> None:
+    text = "\n".join(blocks("bash")).replace("\\\n", " ")
+    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("rslit ")]
+    assert [c[1] for c in commands] == ["soup", "front"]
+    for command in commands:
+        assert main(command[1:]) == 0
+    assert Ingredient.load(after_make_soup / "runs/my-soup").info.config["soup"]
+    assert (after_make_soup / "runs/my-front/front.png").is_file()
+
+
+def test_python(after_make_soup: Path) -> None:
+    (code,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(code, names)  # noqa: S102  # our own README
+    weights = names["weights"]
+    assert isinstance(weights, dict)
+    one, two = (
+        Ingredient.load(f"runs/halfcheetah/{n}/ingredients/last").tensor("net.0.bias") for n in ("risky", "cautious")
+    )
+    torch.testing.assert_close(weights["net.0.bias"], 0.3 * one + 0.7 * two)
+
+
+def test_yaml_of_a_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = blocks("yaml")
+    package = tmp_path / "mypackage"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "rewards.py").write_text(
+        "from rslit.samples import Samples\nfrom torch import Tensor\n\n"
+        "def smoothness(samples: Samples) -> Tensor:\n    return -samples['energy']\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def write(config: dict[str, object], name: str) -> Path:
+        (tmp_path / name).write_text(yaml.safe_dump(config, sort_keys=False))
+        return tmp_path / name
+
+    done = fit(write, tmp_path, "smooth", reward=yaml.safe_load(text)["reward"])
+    assert Ingredient.load(done).info.reward == "smooth"
+
+
+def test_links_and_verbs() -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+    for verb in ("fit", "validate", "test", "predict", "soup", "front", "recipe"):
+        assert f"`{verb}`" in README
