@@ -74,7 +74,7 @@ def _front_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _front(args: argparse.Namespace) -> int:
-    from rslit.front import write_front
+    from rslit.front import link_episodes, write_front
 
     summary = write_front(
         args.scores,
@@ -86,6 +86,9 @@ def _front(args: argparse.Namespace) -> int:
     )
     print(summary.table())
     print(f"figure and numbers written to {args.out}")
+    episodes = link_episodes(args.scores, args.out)
+    if episodes is not None:
+        print(f"animated episodes: {episodes}")
     return 0
 
 

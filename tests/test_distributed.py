@@ -25,7 +25,9 @@ def test_alone_nothing_is_collected() -> None:
 
 
 def test_states_of_another_number_of_processes_are_refused() -> None:
-    with pytest.raises(RslitError, match="sampler state comes from 3 processes and this run has 1: resume with 3 devices"):
+    with pytest.raises(
+        RslitError, match="sampler state comes from 3 processes and this run has 1: resume with 3 devices"
+    ):
         own_state([{}, {}, {}], "sampler state")
 
 

@@ -74,7 +74,11 @@ def test_sharded_interrupted_and_resumed_training_equals_ddp(tmp_path: Path, wri
 def sweep_config(root: Path, write: Write, **module: Any) -> Path:
     start = str(root / "start" / "ingredients" / "last")
     init = {"model__init_args__initialisation": start}
-    for name, given in (("start", {}), ("risky", {"reward": RISKY, **init}), ("cautious", {"reward": CAUTIOUS, **init})):
+    for name, given in (
+        ("start", {}),
+        ("risky", {"reward": RISKY, **init}),
+        ("cautious", {"reward": CAUTIOUS, **init}),
+    ):
         path = write(point_config(**given), f"{name}.yaml")
         assert main(["fit", "--config", str(path), "--trainer.default_root_dir", str(root / name)]) == 0
     task = point_config()["model"]

@@ -1,8 +1,16 @@
 """Lightning callbacks: ingredients, exact resuming, and what a person sees."""
 
+from rslit.callbacks.episodes import EpisodeCallback
 from rslit.callbacks.progress import RewardedProgressBar
 from rslit.callbacks.resume import AtomicCheckpointIO, ResumeCheckpoint
 from rslit.callbacks.rng import RNGCallback
 from rslit.callbacks.soup import SoupCallback
 
-__all__ = ["AtomicCheckpointIO", "RNGCallback", "ResumeCheckpoint", "RewardedProgressBar", "SoupCallback"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "EpisodeCallback",
+    "RNGCallback",
+    "ResumeCheckpoint",
+    "RewardedProgressBar",
+    "SoupCallback",
+]

@@ -76,9 +76,10 @@ class LocomotionDataModule(RewardedDataModule):
             eval_seed: Seed of the first episode; the others count up from it.
         """
         super().__init__()
-        for name in ("num_envs", "rollouts_per_epoch", "eval_episodes"):
-            if locals()[name] < 1:
-                raise RslitError(f"data.{name} must be at least 1, got {locals()[name]}")
+        sizes = {"num_envs": num_envs, "rollouts_per_epoch": rollouts_per_epoch, "eval_episodes": eval_episodes}
+        for name, value in {**sizes, "eval_batch_size": eval_batch_size}.items():
+            if value is not None and value < 1:
+                raise RslitError(f"data.{name} must be at least 1, got {value}")
         self.num_envs = num_envs
         self.rollouts_per_epoch = rollouts_per_epoch
         self.eval_episodes = eval_episodes

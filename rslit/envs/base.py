@@ -9,11 +9,11 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["ENERGY", "Environment", "Episodes", "Step", "quiet_mujoco"]
+__all__ = ["ENERGY", "Environment", "Episodes", "PosedEpisodes", "Step", "quiet_mujoco"]
 
 ENERGY = "energy"
 """Term that every environment offers: Σ a² over the action's values, the paper's control cost (Section 3.6)."""
@@ -74,6 +74,24 @@ class Episodes(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes back what ``state_dict`` gave."""
+        ...
+
+
+@runtime_checkable
+class PosedEpisodes(Episodes, Protocol):
+    """Episodes of bodies that can be drawn; not every simulator has any."""
+
+    model: Any
+    """The ``mujoco.MjModel`` whose geoms are drawn. Its body k + 1 is row k of a pose; body 0 is the world."""
+    seconds: float
+    """Simulated time of one step."""
+
+    def pose(self) -> Tensor:
+        """Where the bodies of the first environment are.
+
+        Returns:
+            float32 (L, 7) on the CPU: position in metres, then a unit quaternion (w, x, y, z), in the world.
+        """
         ...
 
 

@@ -110,6 +110,7 @@ class _Compiled:
         self.reset: Callable[..., Any] = jax.jit(reset)
         self.step: Callable[..., Any] = jax.jit(step)
         self.chunk = chunk
+        self.env = env
 
 
 def _to_torch(array: Any) -> Tensor:
@@ -128,6 +129,8 @@ class _BraxEpisodes:
         self._auto_reset = auto_reset
         self._count = len(seeds)
         self._seeds = seeds.cpu()
+        self.model = compiled.env.sys.mj_model
+        self.seconds = float(compiled.env.dt)
         self._chunks: list[tuple[Any, Any, Any]] = []
         for part in self._split(self._seeds):
             state, steps = compiled.reset(self._place(part.numpy().astype("uint32")))
@@ -172,6 +175,11 @@ class _BraxEpisodes:
             terms={name: values[:, k] for k, name in enumerate(self._terms)},
         )
 
+    def pose(self) -> Tensor:
+        """See :class:`rslit.envs.base.PosedEpisodes`."""
+        links = self._chunks[0][0].pipeline_state.x
+        return torch.cat([_to_torch(links.pos)[0], _to_torch(links.rot)[0]], -1).cpu()
+
     def state_dict(self) -> dict[str, Any]:
         import jax
 
@@ -185,6 +193,9 @@ class _BraxEpisodes:
 
         if not torch.equal(state["seeds"], self._seeds):
             raise RslitError("the checkpoint's environments were started from other seeds: resume with its own config")
+        shapes = [leaf.shape for was, _, steps in self._chunks for leaf in jax.tree.leaves((was, steps))]
+        if [tuple(leaf.shape) for leaf in state["leaves"]] != shapes:
+            raise RslitError("the checkpoint's environments have another state: resume with its own config and machine")
         leaves = iter(state["leaves"])
         for i, (was, first, steps) in enumerate(self._chunks):
             old, tree = jax.tree.flatten((was, steps))

@@ -165,6 +165,7 @@ class GymnasiumEnvironment(Environment):
             vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
             wrappers=wrappers,
             max_episode_steps=self.episode_length,
+            disable_env_checker=True,  # it warns of MO-Gymnasium's vector rewards, which are meant
         )
 
     @cached_property

@@ -1,5 +1,6 @@
 """Reward space: scores over λ, fronts, their statistics and figures. Knows nothing of weights or of Lightning."""
 
+from rslit.front.episodes import link_episodes
 from rslit.front.front import Front
 from rslit.front.hypervolume import hypervolume_interval, paired_hypervolume_difference
 from rslit.front.lmc import LMCTest, lmc_test
@@ -27,6 +28,7 @@ __all__ = [
     "concat",
     "crossed_bootstrap_weights",
     "hypervolume_interval",
+    "link_episodes",
     "lmc_test",
     "mean_scores",
     "paired_hypervolume_difference",

@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import zlib
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from test_episode_page import Page
+from torch import Tensor
+from toy_env import PointEnvironment, PointEpisodes
+
+from rslit.callbacks import EpisodeCallback
+from rslit.callbacks.episodes import _file_names, _means
+from rslit.datamodules import LocomotionDataModule
+from rslit.envs import BraxEnvironment, PosedEpisodes
+from rslit.errors import RslitError
+from rslit.front import read_scores
+from rslit.modules import InterpolationEvaluator, LocomotionModule
+from rslit.rewards import TermsReward
+from rslit.soup import IngredientInfo, Soup, dtype_name, fingerprint, write_ingredient
+
+RISKY = TermsReward({"x_velocity": 1.0}, "risky")
+CAUTIOUS = TermsReward({"x_velocity": 1.0, "energy": -1.0}, "cautious")
+
+
+class PosedPointEpisodes(PointEpisodes):
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><geom type='plane' size='0 0 1'/>"
+        "<body><joint type='slide' axis='1 0 0'/><geom size='0.1'/></body></worldbody></mujoco>"
+    )
+    seconds = 0.1
+
+    def pose(self) -> Tensor:
+        return torch.tensor([[float(self.observations[0, 0]), 0, 0.1, 1, 0, 0, 0]])
+
+
+class PosedPointEnvironment(PointEnvironment):
+    """The point on a line as a ball that can be drawn."""
+
+    def episodes(self, seeds: Tensor, *, auto_reset: bool = True) -> PosedPointEpisodes:
+        return PosedPointEpisodes(self, seeds, auto_reset)
+
+
+def module_of(env: Any, seed: int = 0) -> LocomotionModule:
+    torch.manual_seed(seed)
+    return LocomotionModule(env, RISKY, [RISKY, CAUTIOUS], policy_layers=[8], value_layers=[8])
+
+
+def ingredients(env: Any, root: Path) -> dict[str, str]:
+    """Experts with weights of their own and the same initialisation; their folders by name."""
+    start, folders = module_of(env).policy_state(), {}
+    for k, name in enumerate(("risky", "cautious")):
+        module = module_of(env, seed=k + 1)
+        state = module.policy_state()
+        info = IngredientInfo(
+            name,
+            module.task_class,
+            name,
+            0,
+            fingerprint(start),
+            module.trainable_keys,
+            dtype_name(state, module.trainable_keys),
+        )
+        write_ingredient(root / name, state, info)
+        folders[name] = str(root / name)
+    return folders
+
+
+def trainer_of(root: Path, *callbacks: EpisodeCallback) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=root,
+        callbacks=list(callbacks),
+    )
+
+
+def sweep(root: Path, env: Any, callback: EpisodeCallback, verb: str = "validate", **evaluator: Any) -> dict[str, Any]:
+    """Runs a sweep over λ = 1, 1/2, 0 with the callback; returns the experts' states by name."""
+    folders = ingredients(env, root / "ingredients")
+    model = InterpolationEvaluator(module_of(env), folders, **{"lattice": 2, **evaluator})
+    trainer = trainer_of(root, callback)
+    getattr(trainer, verb)(model, LocomotionDataModule(eval_episodes=3), verbose=False)
+    return {name: module_of(env, seed=k + 1).policy_state() for k, name in enumerate(folders)}
+
+
+def poured(env: Any, states: dict[str, Any], lam: dict[str, float]) -> LocomotionModule:
+    """θ_λ = Σ λ_i θ_i by hand."""
+    module = module_of(env)
+    own = module.policy_state()
+    keys = module.trainable_keys
+    mixed = {k: sum(w * states[n][k] for n, w in lam.items()) if k in keys else v for k, v in own.items()}
+    module.policy.load_state_dict(mixed)
+    return module
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_pages_show_the_episode_stepped_by_hand(tmp_path: Path, verb: str) -> None:
+    env = PosedPointEnvironment(episode_length=12)
+    states = sweep(tmp_path, env, EpisodeCallback(seed=5, length=7), verb)
+    folder = tmp_path / "episodes"
+    names = ["risky=1,cautious=0", "risky=0,cautious=1", "risky=1_2,cautious=1_2"]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(["index.html", *(f"{n}.html" for n in names)])
+    index = Page((folder / "index.html").read_text())
+    assert [unquote(link) for link in index.links] == [f"{n}.html" for n in names]
+    frame = read_scores(tmp_path / "scores.parquet").frame
+    labels = ["risky=1,cautious=0", "risky=0,cautious=1", "risky=1/2,cautious=1/2"]
+    cells = iter(index.cells)
+    for k, (name, label, lam) in enumerate(zip(names, labels, [(1, 0), (0, 1), (0.5, 0.5)], strict=True)):
+        module = poured(env, states, dict(zip(states, lam, strict=True)))
+        episodes = env.episodes(torch.tensor([5]))
+        positions, risky, cautious = [], [0.0], [0.0]
+        for _ in range(7):
+            with torch.no_grad():
+                action = torch.tanh(module.policy(episodes.observations)[0])
+            step = episodes.step(action)
+            positions.append(float(step.observations[0, 0]))
+            risky.append(risky[-1] + float(step.terms["x_velocity"]))
+            cautious.append(cautious[-1] + float(step.terms["x_velocity"] - step.terms["energy"]))
+        alone = Page((folder / f"{name}.html").read_text())
+        assert alone.links == ["index.html"]
+        for page, j in ((index, k), (alone, 0)):
+            assert page.data["episodes"][j]["lam"] == label
+            assert page.data["episodes"][j]["frames"] == 7
+            assert page.data["seconds"] == 0.1
+            np.testing.assert_allclose(page.poses(j)[:, 0, 0], positions, atol=1e-6)
+            np.testing.assert_allclose(page.total(j, 0), risky[1:], atol=1e-5)
+            np.testing.assert_allclose(page.total(j, 1), cautious[1:], atol=1e-5)
+        for reward in ("risky", "cautious"):
+            mine = frame[(frame["point"] == label) & (frame["reward"] == reward)]
+            assert len(mine) == 3
+            assert next(cells) == reward
+            assert next(cells) == f"{mine['score'].mean():.1f}"
+
+
+def test_chosen_lams_need_not_be_on_the_lattice(tmp_path: Path) -> None:
+    lams = [{"risky": 0.25, "cautious": 0.75}, {"risky": 1.0}, {"risky": 1.0, "cautious": 0.0}]
+    sweep(tmp_path, PosedPointEnvironment(), EpisodeCallback(lams, dirpath=str(tmp_path / "shown")))
+    index = Page((tmp_path / "shown" / "index.html").read_text())
+    assert [e["lam"] for e in index.data["episodes"]] == ["risky=1/4,cautious=3/4", "risky=1,cautious=0"]
+    assert index.cells[:4] == ["risky", "–", "cautious", "–"]
+    assert "–" not in index.cells[4:]
+    assert not (tmp_path / "episodes").exists()
+
+
+def test_an_episode_that_ends_is_not_shown_beyond_its_end(tmp_path: Path) -> None:
+    env = PosedPointEnvironment(episode_length=30, wall=0.45)
+    states = sweep(tmp_path, env, EpisodeCallback([{"risky": 1.0}], seed=3))
+    module, episodes = poured(env, states, {"risky": 1.0}), env.episodes(torch.tensor([3]), auto_reset=False)
+    steps = 0
+    while True:
+        with torch.no_grad():
+            step = episodes.step(torch.tanh(module.policy(episodes.observations)[0]))
+        steps += 1
+        if bool(step.terminated | step.truncated):
+            break
+    page = Page((tmp_path / "episodes" / "index.html").read_text())
+    assert 1 <= steps < 30
+    assert page.data["episodes"][0]["frames"] == steps
+    assert abs(page.poses(0)[-1, 0, 0]) > 0.45 > np.abs(page.poses(0)[:-1, 0, 0]).max(initial=0)
+
+
+def test_the_policy_is_left_as_it_was(tmp_path: Path) -> None:
+    env = PosedPointEnvironment()
+    model = InterpolationEvaluator(module_of(env), ingredients(env, tmp_path), lattice=1)
+    before = model.module.policy_state()
+    trainer_of(tmp_path, EpisodeCallback()).validate(model, LocomotionDataModule(eval_episodes=1), verbose=False)
+    after = model.module.policy_state()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_scores_of_another_sweep_are_not_shown(tmp_path: Path) -> None:
+    env = PosedPointEnvironment()
+    elsewhere = str(tmp_path / "scores")
+    sweep(tmp_path, env, EpisodeCallback(), out=elsewhere)
+    table = read_scores(tmp_path / "scores" / "scores.parquet")
+    path = tmp_path / "scores" / "scores.parquet"
+    same = Soup.load({n: tmp_path / "ingredients" / n for n in ("risky", "cautious")})
+    assert set(_means(path, same)) == set(table.frame["point"])
+    swapped = Soup.load({n: tmp_path / "ingredients" / n for n in ("cautious", "risky")})
+    assert _means(path, swapped) == {}
+    assert _means(tmp_path / "none.parquet", same) == {}
+    # Those of its own sweep are found where the evaluator puts them.
+    assert "–" not in Page((tmp_path / "episodes" / "index.html").read_text()).cells
+
+
+def test_a_simulator_without_bodies_gets_a_warning_and_no_file(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="PointEnvironment does not say where its bodies are; no episode was written"):
+        sweep(tmp_path, PointEnvironment(), EpisodeCallback())
+    assert (tmp_path / "scores.parquet").exists()
+    assert not (tmp_path / "episodes").exists()
+
+
+@pytest.mark.parametrize(
+    ("lams", "message"),
+    [
+        (
+            [{"risky": 1.0}, {"rsky": 1.0}],
+            r"lams\[1\]: lam names unknown expert 'rsky'; this soup has: risky, cautious",
+        ),
+        ([{"risky": 0.5}], r"lams\[0\]: lam \(risky=0.5, cautious=0\) sums to 0.5; it must sum to 1"),
+        ([{"risky": 1.5, "cautious": -0.5}], r"lams\[0\]: lam of expert 'risky' is 1.5, outside \[0, 1\]"),
+    ],
+)
+def test_a_lam_that_does_not_fit_is_refused_before_anything_runs(tmp_path: Path, lams: Any, message: str) -> None:
+    with pytest.raises(RslitError, match=rf"^EpisodeCallback\.{message}") as caught:
+        sweep(tmp_path, PosedPointEnvironment(), EpisodeCallback(lams))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "scores.parquet").exists()
+
+
+def test_extrapolation_goes_by_the_evaluator(tmp_path: Path) -> None:
+    callback = EpisodeCallback([{"risky": 1.5, "cautious": -0.5}], length=2)
+    sweep(tmp_path, PosedPointEnvironment(), callback, extrapolate=True)
+    assert (tmp_path / "episodes" / "risky=3_2,cautious=-1_2.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"lams": []}, "EpisodeCallback.lams is empty; name at least one λ, or leave it out"),
+        ({"length": 0}, "EpisodeCallback.length must be at least 1, got 0"),
+        ({"seed": -1}, "EpisodeCallback.seed must be at least 0, got -1"),
+    ],
+)
+def test_bad_settings(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(RslitError, match=f"^{message}$"):
+        EpisodeCallback(**given)
+
+
+def test_other_modules_are_refused(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, EpisodeCallback())
+    with pytest.raises(RslitError, match="of a LocomotionModule, not LocomotionModule; leave it out here"):
+        trainer.validate(module_of(PosedPointEnvironment()), LocomotionDataModule(eval_episodes=1), verbose=False)
+
+
+def test_a_sharded_policy_is_refused(tmp_path: Path) -> None:
+    env = PosedPointEnvironment()
+    model = InterpolationEvaluator(module_of(env), ingredients(env, tmp_path))
+    model._device_mesh = object()  # type: ignore[assignment]  # any mesh will do
+    with pytest.raises(RslitError, match="cannot act with a sharded policy; leave it out under this strategy"):
+        EpisodeCallback().setup(trainer_of(tmp_path), model, "validate")
+
+
+def test_a_full_disk_leaves_the_old_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PosedPointEnvironment()
+    sweep(tmp_path, env, EpisodeCallback())
+    pages = {p.name: p.read_bytes() for p in (tmp_path / "episodes").iterdir()}
+    model = InterpolationEvaluator(
+        module_of(env), {n: str(tmp_path / "ingredients" / n) for n in ("risky", "cautious")}
+    )
+    callback = EpisodeCallback(seed=9)
+    trainer = trainer_of(tmp_path, callback)
+    callback.setup(trainer, model, "validate")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RslitError, match=r"cannot write .*\.html: No space left on device"):
+        callback.on_validation_end(trainer, model)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "episodes").iterdir()} == pages
+
+
+def test_the_index_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("rslit.callbacks.episodes.write_bytes", lambda path, data: written.append(path.name))
+    sweep(tmp_path, PosedPointEnvironment(), EpisodeCallback())
+    assert len(written) == 4
+    assert written[-1] == "index.html"
+
+
+@pytest.mark.parametrize("quiet", [{"sanity_checking": True, "is_global_zero": True}, {"is_global_zero": False}])
+def test_only_rank_zero_writes_and_not_on_a_sanity_check(tmp_path: Path, quiet: dict[str, bool]) -> None:
+    env = PosedPointEnvironment()
+    model = InterpolationEvaluator(module_of(env), ingredients(env, tmp_path))
+    trainer: Any = SimpleNamespace(default_root_dir=tmp_path, **{"sanity_checking": False, **quiet})
+    callback = EpisodeCallback()
+    callback.setup(trainer, model, "validate")
+    callback.on_validation_end(trainer, model)
+    assert not (tmp_path / "episodes").exists()
+
+
+def test_file_names_are_safe_and_differ() -> None:
+    half = Fraction(1, 2)
+    assert _file_names([{"a": half, "b": half}]) == ["a=1_2,b=1_2"]
+    one, two, three = _file_names([{"../x y": Fraction(1)}, {".._x y": Fraction(1)}, {".._X y": Fraction(1)}])
+    assert one == "___x_y=1"
+    assert two.startswith("___x_y=1-")
+    assert three.startswith("___X_y=1-")
+    assert len({one.lower(), two.lower(), three.lower()}) == 3
+    lams = [{f"expert{k}": Fraction(1 if k == j else 0) for k in range(40)} for j in (38, 39)]
+    long = _file_names(lams)
+    assert [len(name) for name in long] == [109, 109]
+    assert long[0] != long[1]
+
+
+# -- Brax: one compilation for all ------------------------------------------------------------------------------------
+
+
+# Brax 0.14.2 reads the contacts of MJX's data in the way of older MuJoCo releases.
+old_mjx = pytest.mark.filterwarnings("ignore:Accessing `(ncon|contact)` directly from `Data` is deprecated")
+
+
+@pytest.fixture(scope="module")
+def brax(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BraxEnvironment, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("brax")
+    env = BraxEnvironment("halfcheetah", episode_length=4)
+    return root, env, sweep(root, env, EpisodeCallback([{"risky": 0.25, "cautious": 0.75}], seed=11, length=3))
+
+
+@pytest.mark.slow
+@old_mjx
+def test_brax_poses_equal_the_environment_stepped_by_hand(brax: Any) -> None:
+    import jax
+
+    root, env, states = brax
+    page = Page((root / "episodes" / "risky=1_4,cautious=3_4.html").read_text())
+    module = poured(env, states, {"risky": 0.25, "cautious": 0.75})
+    inner = env.env
+    state, step = inner.reset(jax.random.PRNGKey(11)), jax.jit(inner.step)
+    poses, risky = [], [0.0]
+    for _ in range(3):
+        seen = torch.from_numpy(np.array(state.obs))[None]
+        with torch.no_grad():
+            action = torch.tanh(module.policy(seen)[0])[0].numpy()
+        state = step(state, action)
+        poses.append(np.concatenate([state.pipeline_state.x.pos, state.pipeline_state.x.rot], -1))
+        risky.append(risky[-1] + float(state.metrics["x_velocity"]))
+    assert page.data["bodies"] == inner.sys.num_links() == 7
+    assert page.data["seconds"] == pytest.approx(0.05)
+    np.testing.assert_allclose(page.poses(0), poses, atol=1e-4)
+    np.testing.assert_allclose(page.total(0, 0), risky[1:], atol=1e-3)
+
+
+@pytest.mark.slow
+@old_mjx
+def test_brax_poses_are_of_the_bodies_of_the_model(brax: Any) -> None:
+    """Row k of a pose is body k + 1 of the MuJoCo model: its forward kinematics at the same joints agree."""
+    import jax
+
+    _, env, _ = brax
+    episodes = env.episodes(torch.tensor([11, 12]))
+    assert isinstance(episodes, PosedEpisodes)
+    data = mujoco.MjData(episodes.model)
+    state = jax.jit(env.env.reset)(jax.random.PRNGKey(11))
+    data.qpos[:] = np.array(state.pipeline_state.q)
+    mujoco.mj_forward(episodes.model, data)
+    pose = episodes.pose()
+    assert pose.shape == (7, 7)
+    assert pose.dtype == torch.float32
+    np.testing.assert_allclose(pose[:, :3], data.xpos[1:], atol=2e-3)
+    signs = np.sign((pose[:, 3:].numpy() * data.xquat[1:]).sum(-1, keepdims=True))
+    np.testing.assert_allclose(signs * pose[:, 3:].numpy(), data.xquat[1:], atol=2e-3)
+
+
+@pytest.mark.slow
+@old_mjx
+def test_the_page_of_brax_own_renderer_shows_the_same(brax: Any) -> None:
+    root, _, _ = brax
+    name = "risky=1_4,cautious=3_4"
+    index = Page((root / "episodes" / "index.html").read_text())
+    assert [unquote(link) for link in index.links] == [f"{name}.html", f"{name}.brax.html"]
+    text = (root / "episodes" / f"{name}.brax.html").read_text()
+    packed = text.split('var system = "', 1)[1].split('"', 1)[0]
+    system = json.loads(zlib.decompress(base64.b64decode(packed)))
+    poses = Page((root / "episodes" / f"{name}.html").read_text()).poses(0)
+    frames = system["states"]["x"]
+    assert len(frames) == 3
+    np.testing.assert_array_equal(np.float32([f["pos"] for f in frames]), poses[..., :3])
+    np.testing.assert_array_equal(np.float32([f["rot"] for f in frames]), poses[..., 3:])
+    assert system["opt"]["timestep"] == pytest.approx(0.05)
