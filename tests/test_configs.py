@@ -53,24 +53,22 @@ def rewards_of(expert: Path) -> list[Path]:
     return sorted((expert.parent / "rewards").glob("*.yaml"))
 
 
-def tiny(root: Path, expert: Mapping[str, Any]) -> list[str]:
+def tiny(root: Path, config: Mapping[str, Any]) -> list[str]:
     """An overlay that leaves the networks as they are and takes a handful of steps; Brax becomes the point."""
-    model = expert["model"]["init_args"]
-    model = model.get("module", expert["model"])["init_args"] if "module" in model else model
-    env = dict(model["env"])
+    model, data = config["model"], config["data"]["class_path"]
+    task = model["init_args"].get("module", model)
+    env = dict(task["init_args"]["env"])
     if env["class_path"] == "rslit.envs.BraxEnvironment":
         env = {"class_path": "toy_env.PointEnvironment"}
     env["init_args"] = {**env.get("init_args", {}), "episode_length": 12}
-    overlay: dict[str, Any] = {"data": {"class_path": expert["data"]["class_path"]}}
-    overlay["data"]["init_args"] = {"num_envs": 8, "rollouts_per_epoch": 1, "eval_episodes": 4}
-    overlay["model"] = {"class_path": expert["model"]["class_path"], "init_args": {"env": env}}
-    if "module" in expert["model"]["init_args"]:
-        module = {"class_path": expert["model"]["init_args"]["module"]["class_path"], "init_args": {"env": env}}
-        overlay["model"]["init_args"] = {"module": module}
+    small: dict[str, Any] = {"class_path": task["class_path"], "init_args": {"env": env}}
+    if task is not model:
+        small = {"class_path": model["class_path"], "init_args": {"module": small}}
+    sizes = {"num_envs": 8, "rollouts_per_epoch": 1, "eval_episodes": 4}
+    root.mkdir(exist_ok=True)
     path = root / "tiny.yaml"
-    path.write_text(yaml.safe_dump(overlay, sort_keys=False))
-    cpu = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
-    return ["--config", str(path), *cpu]
+    path.write_text(yaml.safe_dump({"model": small, "data": {"class_path": data, "init_args": sizes}}))
+    return ["--config", str(path), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
 def fit(root: Path, *configs: Path, initialisation: Path | None = None) -> Path:
@@ -90,8 +88,9 @@ def run_complete(path: Path, root: Path) -> None:
     overlays = [] if "reward" in given else rewards_of(path)[:1]
     ingredient = Ingredient.load(fit(root, path, *overlays))
     shapes = ingredient.shapes()
-    widths = [shapes[k][0] for k in sorted(shapes) if k.startswith("net.") and k.endswith(".bias")]
-    assert widths[:-1] == given["policy_layers"], "the file's own networks"
+    layers = [2 * k for k in range(len(given["policy_layers"]))]  # an activation between any two
+    widths = [shapes[f"net.{k}.bias"][0] for k in layers]
+    assert widths == given["policy_layers"], "the file's own networks"
     names = {reward["init_args"]["name"] for reward in given["evaluation_rewards"]}
     assert set(ingredient.info.scores) == names
 
@@ -169,7 +168,13 @@ def test_there_are_configs() -> None:
     assert {p.parent.name for p in FILES if p.name == "recipe.yaml"} >= {"halfcheetah", "humanoid"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=label)
+def cases() -> list[Any]:
+    """A strategy needs a process of its own, which takes its time."""
+    slow = {path: [pytest.mark.slow] for path in FILES if kind_of(path) is run_strategy}
+    return [pytest.param(path, id=label(path), marks=slow.get(path, [])) for path in FILES]
+
+
+@pytest.mark.parametrize("path", cases())
 def test_runs(path: Path, tmp_path: Path) -> None:
     kind = kind_of(path)
     assert kind is not None, f"{label(path)} is of no kind that this test knows how to run"

@@ -52,6 +52,14 @@ class _GymnasiumEpisodes:
             vector, "envs"
         )
 
+        if self.resumable:  # MuJoCo's: its bodies can be drawn
+            self.model, self.seconds = vector.envs[0].unwrapped.model, float(vector.envs[0].unwrapped.dt)
+
+    def pose(self) -> Tensor:
+        """See :class:`rslit.envs.base.PosedEpisodes`; an environment that is not MuJoCo's lacks ``model``."""
+        data = self._vector.envs[0].unwrapped.data
+        return torch.from_numpy(np.concatenate([data.xpos[1:], data.xquat[1:]], 1).astype(np.float32))
+
     def _tensor(self, values: Any) -> Tensor:
         return torch.as_tensor(np.asarray(values, np.float32).copy()).to(self._device)
 

@@ -243,6 +243,6 @@ def test_weights_that_diverged_are_not_written(tmp_path: Path) -> None:
             with torch.no_grad():
                 pl_module.policy.net[0].weight[0, 0] = float("nan")
 
-    with pytest.raises(RslitError, match="weight 'net.0.weight' is not finite: training diverged"):
+    with pytest.raises(RslitError, match=r"weight 'net.0.weight' is not finite: training diverged"):
         fit(tmp_path, SoupCallback(), script=Spoil(), max_epochs=1, limit_val_batches=0)
     assert contents(tmp_path / "ingredients" / "last") == before

@@ -184,11 +184,11 @@ def test_on_one_device_tensors_share_the_simulators_memory(monkeypatch: pytest.M
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(RslitError, match="no environment 'humanod'; did you mean 'humanoid'?"):
+    with pytest.raises(RslitError, match=r"no environment 'humanod'; did you mean 'humanoid'\?"):
         BraxEnvironment("humanod")
     with pytest.raises(RslitError, match="no environment 'zzz'; known: ant, fast"):
         BraxEnvironment("zzz")
-    with pytest.raises(RslitError, match="env.backend: Brax has no backend 'srping'; known: generalized, spring"):
+    with pytest.raises(RslitError, match=r"env.backend: Brax has no backend 'srping'; known: generalized, spring"):
         BraxEnvironment("humanoid", "srping")
-    with pytest.raises(RslitError, match="env.episode_length must be at least 1, got 0"):
+    with pytest.raises(RslitError, match=r"env.episode_length must be at least 1, got 0"):
         BraxEnvironment("humanoid", episode_length=0)

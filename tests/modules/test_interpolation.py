@@ -18,7 +18,7 @@ from rslit.front import ScoreTable, read_scores
 from rslit.modules import InterpolationEvaluator, LocomotionModule
 from rslit.rewards import TermsReward
 from rslit.seeds import stream_seed
-from rslit.soup import IngredientInfo, fingerprint, write_ingredient
+from rslit.soup import IngredientInfo, Soup, fingerprint, write_ingredient
 
 REWARDS = {
     "risky": TermsReward({"x_velocity": 1.0}, "risky"),
@@ -181,33 +181,24 @@ def test_extrapolation_only_when_allowed(tmp_path: Path, pair: dict[str, str]) -
 
 
 def test_an_expert_is_morl_with_all_weight_on_its_reward_and_is_held_once(tmp_path: Path, pair: dict[str, str]) -> None:
-    seen: list[int] = []
+    held: list[int] = []
+    module = policy()
+    whole = module.evaluate_soups
 
-    class Watched(LocomotionModule):
-        def evaluate_soups(self, batch: Any, seed: int, soup: Any, lams: Any) -> Any:
-            seen.append(len(soup.states))
-            return super().evaluate_soups(batch, seed, soup, lams)
+    def watched(batch: Any, seed: int, soup: Soup, lams: Any) -> Any:
+        held.append(len(soup.states))
+        return whole(batch, seed, soup, lams)
 
-        task_class = policy().task_class  # type: ignore[assignment]  # an ingredient's task is that of the class above
-
-    module = Watched(
-        PointEnvironment(episode_length=8),
-        REWARDS["risky"],
-        list(REWARDS.values()),
-        policy_layers=[6],
-        value_layers=[4],
-        deterministic_evaluation=False,
-    )
+    module.evaluate_soups = watched  # type: ignore[method-assign]
     twin = ingredient(tmp_path, "twin", START, "mixed", config={"mu": {"risky": 0.5, "cautious": 0.5}})
     start = ingredient(tmp_path, "start", START)
     morl = [pair["risky"], pair["cautious"], twin]
     table = sweep(tmp_path / "run", pair, lattice=2, initialisation=start, morl=morl, module=module)
-    assert set(seen) == {3}, "two experts and the initialisation, which the third MORL solution equals"
+    assert set(held) == {3}, "two experts and the initialisation, which the third MORL solution equals"
     for name, other in (("risky", "cautious"), ("cautious", "risky")):
         found = rows(table, kind="morl", **{f"mu_{name}": 1.0, f"mu_{other}": 0.0})
-        assert found == rows(table, kind="soup", **{f"lam_{name}": 1.0})
-        assert len(found) == EPISODES * 2
-    assert rows(table, kind="morl", mu_risky=0.5) == rows(table, kind="initialisation")
+        assert_scores(found, rows(table, kind="soup", **{f"lam_{name}": 1.0}))
+    assert_scores(rows(table, kind="morl", mu_risky=0.5), by_hand(START))
     assert len(table.frame) == (3 + 1 + 3) * EPISODES * 2
 
 
@@ -239,53 +230,21 @@ def test_the_front_is_logged_to_tensorboard(tmp_path: Path, pair: dict[str, str]
 # -- what does not belong together ----------------------------------------------------------------------------------
 
 
+STRANGER = "sha256:" + "1" * 64
+Bad = Callable[[Path, dict[str, str]], dict[str, Any]]
+
+
+def morl(weights: int = 9, reward: str = "mixed", mu: dict[str, float] | None = None, **info: Any) -> Bad:
+    given = {"config": {"mu": mu}, **info} if mu else info
+    return lambda root, pair: {"morl": [ingredient(root, "morl", state(weights), reward, **given)]}
+
+
 def strangers(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    stranger = ingredient(root, "stranger", state(7), initialisation="sha256:" + "1" * 64)
-    return {"ingredients": {"risky": pair["risky"], "stranger": stranger}}
+    return {"ingredients": {**pair, "stranger": ingredient(root, "stranger", state(7), initialisation=STRANGER)}}
 
 
 def another_task(root: Path, pair: dict[str, str]) -> dict[str, Any]:
     return {"ingredients": {n: ingredient(root, f"{n}2", state(k), task="a.B") for k, n in enumerate(pair)}}
-
-
-def one_expert(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"ingredients": {"risky": pair["risky"]}}
-
-
-def same_expert_twice(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"ingredients": {"a": pair["risky"], "b": pair["risky"]}}
-
-
-def unknown_expert(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"lattice": [{"risky": 0.5, "bold": 0.5}]}
-
-
-def lam_twice(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"lattice": [{"risky": 1.0}, {"risky": 1.0, "cautious": 0.0}]}
-
-
-def no_parts(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"lattice": 0}
-
-
-def other_start(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"initialisation": ingredient(root, "start", state(8))}
-
-
-def morl_of_another_reward(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"morl": [ingredient(root, "morl", state(9), "thrift")]}
-
-
-def morl_with_an_unseen_reward(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"morl": [ingredient(root, "morl", state(9), "mixed", config={"mu": {"risky": 0.5, "thrift": 0.5}})]}
-
-
-def morl_from_another_start(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"morl": [ingredient(root, "morl", state(9), initialisation="sha256:" + "1" * 64)]}
-
-
-def morl_of_another_task(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"morl": [ingredient(root, "morl", state(9), task="a.B")]}
 
 
 def morl_twice(root: Path, pair: dict[str, str]) -> dict[str, Any]:
@@ -293,32 +252,35 @@ def morl_twice(root: Path, pair: dict[str, str]) -> dict[str, Any]:
     return {"morl": [ingredient(root, f"morl{k}", state(9 + k), "mixed", config=mu) for k in range(2)]}
 
 
-def nowhere(root: Path, pair: dict[str, str]) -> dict[str, Any]:
-    return {"ingredients": {**pair, "risky": str(root / "nowhere")}}
+REFUSED: list[tuple[Bad, str]] = [
+    (strangers, "are strangers: they started from different initialisations"),
+    (another_task, "ingredients are of task a.B, module is rslit.modules.locomotion.LocomotionModule"),
+    (lambda _, p: {"ingredients": {"risky": p["risky"]}}, "a sweep interpolates at least two experts"),
+    (lambda _, p: {"ingredients": {"a": p["risky"], "b": p["risky"]}}, "same weights"),
+    (lambda root, p: {"ingredients": {**p, "risky": str(root / "nowhere")}}, "nowhere: no such folder"),
+    (
+        lambda *_: {"lattice": [{"risky": 0.5, "bold": 0.5}]},
+        "lam names unknown expert 'bold'; this soup has: risky, cautious",
+    ),
+    (
+        lambda *_: {"lattice": [{"risky": 1.0}, {"risky": 1.0, "cautious": 0.0}]},
+        "lattice: 'risky=1,cautious=0' comes twice",
+    ),
+    (lambda *_: {"lattice": 0}, "parts=0 must be an integer of at least 1"),
+    (
+        lambda root, _: {"initialisation": ingredient(root, "start", state(8))},
+        "the experts did not start from .*start; give what they started from",
+    ),
+    (morl(reward="thrift"), "was trained on 'thrift', no weighting of the rewards"),
+    (morl(mu={"risky": 0.5, "thrift": 0.5}), "weighs 'thrift', which is no evaluation reward"),
+    (morl(reward="risky", initialisation=STRANGER), "has another task or initialisation than the experts"),
+    (morl(reward="risky", task="a.B"), "has another task or initialisation than the experts"),
+    (morl_twice, "morl: 'mu risky=0.5,cautious=0.5' comes twice"),
+]
 
 
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (strangers, "are strangers: they started from different initialisations"),
-        (another_task, "ingredients are of task a.B, module is rslit.modules.locomotion.LocomotionModule"),
-        (one_expert, "a sweep interpolates at least two experts"),
-        (same_expert_twice, "same weights"),
-        (unknown_expert, "lam names unknown expert 'bold'; this soup has: risky, cautious"),
-        (lam_twice, "lattice: 'risky=1,cautious=0' comes twice"),
-        (no_parts, "parts=0 must be an integer of at least 1"),
-        (other_start, "the experts did not start from .*start; give what they started from"),
-        (morl_of_another_reward, "was trained on 'thrift', no weighting of the rewards"),
-        (morl_with_an_unseen_reward, "weighs 'thrift', which is no evaluation reward"),
-        (morl_from_another_start, "has another task or initialisation than the experts"),
-        (morl_of_another_task, "has another task or initialisation than the experts"),
-        (morl_twice, "morl: 'mu risky=0.5,cautious=0.5' comes twice"),
-        (nowhere, "nowhere: no such folder"),
-    ],
-)
-def test_refused_before_anything_is_evaluated(
-    tmp_path: Path, pair: dict[str, str], bad: Callable[..., dict[str, Any]], message: str
-) -> None:
+@pytest.mark.parametrize(("bad", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_refused_before_anything_is_evaluated(tmp_path: Path, pair: dict[str, str], bad: Bad, message: str) -> None:
     kwargs = {"ingredients": pair, "lattice": 2, **bad(tmp_path, pair)}
     module = policy()
     module.evaluate_soups = lambda *args: pytest.fail("evaluated")  # type: ignore[method-assign]
