@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,10 @@ import yaml
 # Tests run several at a time beside one another on two cores, and their networks are tiny.
 torch.set_num_threads(1)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the runs that they start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The toys of the tests can be named in YAML, in this process and in those that tests start.
 HERE = Path(__file__).parent
