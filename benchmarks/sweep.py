@@ -43,7 +43,7 @@ class Sweep:
         self.lams: list[Lam] = [dict(zip("ab", lam, strict=True)) for lam in lattice(2, given.parts)]
         self.batch = {"seeds": torch.arange(given.episodes)}
         for count in (given.episodes, given.episodes * len(self.lams)):
-            # Compiles with the whole time limit, which the compiled step keeps: `run` may cut episodes short for nothing.
+            # Compiles with the whole time limit, which the compiled step keeps: `run` may then cut episodes short.
             self.env.episodes(torch.arange(count), auto_reset=False).step(torch.zeros(count, self.env.action_size))
 
     def run(self, batched: bool, length: int) -> tuple[float, list[Samples]]:

@@ -15,7 +15,7 @@ import yaml
 torch.set_num_threads(1)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the runs that they start and stop.
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the runs that they stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
