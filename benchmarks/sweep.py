@@ -44,7 +44,8 @@ class Sweep:
         self.batch = {"seeds": torch.arange(given.episodes)}
         for count in (given.episodes, given.episodes * len(self.lams)):
             # Compiles with the whole time limit, which the compiled step keeps: `run` may then cut episodes short.
-            self.env.episodes(torch.arange(count), auto_reset=False).step(torch.zeros(count, self.env.action_size))
+            still = torch.zeros(count, self.env.action_size, device=given.device)
+            self.env.episodes(torch.arange(count), auto_reset=False).step(still)
 
     def run(self, batched: bool, length: int) -> tuple[float, list[Samples]]:
         """Seconds and samples of the first `length` steps of every episode."""
@@ -56,9 +57,10 @@ class Sweep:
         return time.perf_counter() - began, samples
 
 
-def scores(samples: list[Samples]) -> torch.Tensor:
-    """All scores in one row, float64."""
-    return torch.cat([values for s in samples for values in s.scores.values()]).double().cpu()
+def differences(one: list[Samples], two: list[Samples]) -> torch.Tensor:
+    """How far the two ways' scores are apart, float64 (M, scores of all rewards)."""
+    pairs = zip(one, two, strict=True)
+    return torch.stack([torch.cat([(a.scores[k] - b.scores[k]).abs() for k in a.scores]) for a, b in pairs]).double()
 
 
 def main() -> None:
@@ -96,12 +98,16 @@ def main() -> None:
         spread = f"{min(times[way]):.2f} to {max(times[way]):.2f}"
         print(f"| {name} | {middle[way]:.2f} | {spread} | {steps / middle[way]:.0f} |")
     print(f"\none after the other / one batch: {middle[False] / middle[True]:.2f} (target {TARGETS[given.device]:g})\n")
-    print("| episode steps | largest difference of a score | its relative size, largest | median |\n|---|---|---|---|")
-    for length in sorted({n for n in (1, 10, 50) if n < given.episode_length} | {given.episode_length}):
-        one, two = (scores(sweep.run(way, length)[1]) for way in names)
-        off = (one - two).abs()
-        relative = off / two.abs()
-        print(f"| {length} | {off.max():.1e} | {relative.max():.1e} | {relative.median():.1e} |")
+    vertex = torch.tensor([max(lam.values()) == 1 for lam in sweep.lams])
+    print("Difference of a score between the two ways:\n")
+    print("| steps of an episode | mean size of a score | at the experts, largest | at other λ, median | largest |")
+    print("|---|---|---|---|---|")
+    for length in sorted({n for n in (1, 5, 10, 50) if n < given.episode_length} | {given.episode_length}):
+        one, two = (sweep.run(way, length)[1] for way in names)
+        off = differences(one, two).cpu()
+        size = torch.cat([values.abs() for s in two for values in s.scores.values()]).mean()
+        inner = off[~vertex]
+        print(f"| {length} | {size:.3g} | {off[vertex].max():.1g} | {inner.median():.1g} | {inner.max():.1g} |")
 
 
 if __name__ == "__main__":

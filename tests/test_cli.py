@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import CAUTIOUS, fit, merge, point_config
+from toy_experiment import CAUTIOUS, fit, merge, point_config
 
 from rslit.cli import main
 from rslit.front import read_scores

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import point_config
+from toy_experiment import point_config
 
 from rslit.front import read_scores
 from rslit.soup import Ingredient

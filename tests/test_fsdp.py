@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CAUTIOUS, RISKY, point_config
+from toy_experiment import CAUTIOUS, RISKY, point_config
 
 from rslit.cli import main
 from rslit.front import read_scores

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import fit
+from toy_experiment import fit
 
 from rslit.cli import main
 from rslit.soup import Ingredient

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import RISKY, point_config
+from toy_experiment import RISKY, point_config
 
 from rslit.callbacks import AtomicCheckpointIO
 from rslit.cli import main
