@@ -166,11 +166,13 @@ class GymnasiumEnvironment(Environment):
         from gymnasium.vector import AutoresetMode
 
         wrappers = [_vector_reward_wrapper()] if self.name.startswith("mo-") else []
+        # Not plain fork: the threads of torch and jax do not survive it, and their locks may stay held for ever.
+        context = {"context": "forkserver"} if self.vectorization == "async" else {}
         return gymnasium.make_vec(
             self.name,
             num_envs=count,
             vectorization_mode=self.vectorization,
-            vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+            vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED, **context},
             wrappers=wrappers,
             max_episode_steps=self.episode_length,
             disable_env_checker=True,  # it warns of MO-Gymnasium's vector rewards, which are meant
