@@ -31,6 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
     for pattern in KNOWN:
         config.addinivalue_line("filterwarnings", f"ignore:{pattern}")
+    # Tests of recipes fork in a process where other tests have started jax; `rslit recipe` itself imports no jax.
+    config.addinivalue_line(
+        "filterwarnings", r"ignore:os\.fork\(\) was called\. os\.fork\(\) is incompatible:RuntimeWarning"
+    )
 
 
 @pytest.fixture(autouse=True)
