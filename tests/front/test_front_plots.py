@@ -103,6 +103,21 @@ def test_a_label_makes_room_for_a_point_of_morl() -> None:
     assert free["0.25"] == crowded["0.25"] == (6, 6)
 
 
+def test_labels_of_crowded_points_do_not_cover_one_another() -> None:
+    a = np.linspace(1, 0, 11)
+    near = 0.4 + 0.03 * np.sin(9 * a)  # a curve that doubles back, its ends far outside
+    near[0], near[-1] = 0.0, 1.0
+    front = Front(
+        np.stack([near, 0.4 + 0.2 * (1 - a)], 1), np.stack([a, 1 - a], 1), rewards=["x", "y"], experts=["r", "c"]
+    )
+    figure = plot_front(front)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) >= 6
+    overlap = [(i, j) for i in range(len(boxes)) for j in range(i) if boxes[i].overlaps(boxes[j])]
+    assert not overlap
+
+
 def test_fine_lattice_labels_tenths_only() -> None:
     (ax,) = plot_front(two(101)).axes
     assert texts(ax) == {"risky", "cautious", *(f"0.{digit}" for digit in range(1, 10))}
