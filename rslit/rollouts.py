@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDict
+from torch import Tensor
 
 from rslit.errors import RslitError
 from rslit.seeds import generator
@@ -80,6 +81,7 @@ class RolloutLoader:
         self.rank = rank
         self._done = 0  # minibatches yielded in this pass over `batches`
         self._experience: Experience | None = None
+        self._drawn: tuple[tuple[int, int, int], Tensor] | None = None  # the order of the pass under way
 
     @property
     def per_rollout(self) -> int:
@@ -111,11 +113,15 @@ class RolloutLoader:
                 f"change minibatches, or the number of environments or prompts"
             )
         epoch, k = divmod(inner, self.minibatches)
-        stream = generator(self.seed, "order", self.rank, self.actor.rollouts_done, epoch)
-        order = torch.randperm(rows, generator=stream)
         size = rows // self.minibatches
-        part = order[k * size : (k + 1) * size].to(self._experience.device or "cpu")
-        return self._experience[part]
+        order = self._order(rows, self.actor.rollouts_done, epoch)
+        return self._experience[order[k * size : (k + 1) * size].to(self._experience.device or "cpu")]
+
+    def _order(self, rows: int, rollout: int, epoch: int) -> Tensor:
+        if self._drawn is None or self._drawn[0] != (rows, rollout, epoch):
+            stream = generator(self.seed, "order", self.rank, rollout, epoch)
+            self._drawn = (rows, rollout, epoch), torch.randperm(rows, generator=stream)
+        return self._drawn[1]
 
     def state_dict(self) -> dict[str, Any]:
         """Position within the epoch: empty between epochs, else with the experience under way. Lightning calls it."""

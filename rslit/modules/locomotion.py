@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rslit.envs import Environment, Episodes, Step
 from rslit.errors import RslitError
+from rslit.modules.acting import play, unroll
 from rslit.modules.networks import DEFAULT_SCALE, GaussianPolicy, ValueNetwork
 from rslit.modules.rewarded import RewardedModule
 from rslit.objectives import clipped_policy_loss, gae, tanh_normal, value_loss, whiten
@@ -26,9 +27,6 @@ from rslit.seeds import generator
 from rslit.soup import Lam, Soup, StackedSoup
 
 __all__ = ["LocomotionModule"]
-
-# Steps whose terms are kept before they are scored: few calls of the rewards, little memory.
-_SCORED_STEPS = 100
 
 
 class LocomotionModule(RewardedModule):
@@ -62,6 +60,7 @@ class LocomotionModule(RewardedModule):
         value_coefficient: float = 0.5,
         entropy_coefficient: float = 1e-3,
         reward_scaling: float = 1.0,
+        critic_warmup: int = 0,
         deterministic_evaluation: bool = True,
         batched_soups: bool = True,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -88,6 +87,8 @@ class LocomotionModule(RewardedModule):
             value_coefficient: Weight of the value loss.
             entropy_coefficient: Weight of the entropy bonus, per nat.
             reward_scaling: Factor on the training reward.
+            critic_warmup: Rollouts at the start that train the value network alone. At fine-tuning it starts from
+                scratch beside a trained policy, and its first advantages are noise.
             deterministic_evaluation: Evaluate the mode of the policy rather than samples.
             batched_soups: In a sweep, run the episodes of all λ in one batch rather than one λ after the other.
             optimizer: Optimiser over policy and value network.
@@ -105,6 +106,7 @@ class LocomotionModule(RewardedModule):
         self.value_coefficient = value_coefficient
         self.entropy_coefficient = entropy_coefficient
         self.reward_scaling = reward_scaling
+        self.critic_warmup = critic_warmup
         self.deterministic_evaluation = deterministic_evaluation
         self.batched_soups = batched_soups
         self.load_initialisation()
@@ -141,7 +143,9 @@ class LocomotionModule(RewardedModule):
             self._start_seeds = batch["seeds"].clone()
             self._episodes = self.env.episodes(batch["seeds"].to(self.device))
         noise = generator(self.seed, "rollout", self.global_rank, self.rollouts_done, device=self.device)
-        steps, observations, raws, logprobs = self._unroll(self._episodes, noise)
+        steps, observations, raws, logprobs = unroll(
+            self.policy, self._episodes, self.unroll_length, noise, self.device
+        )
         rewards = self._rewards(steps)
         final = torch.stack([s.final_observations for s in steps], 1).to(self.device)
         ended = torch.stack([s.terminated for s in steps], 1).to(self.device)
@@ -167,18 +171,6 @@ class LocomotionModule(RewardedModule):
             "noise": torch.randn(raws.shape, generator=noise, device=self.device),
         }
         return TensorDict({k: v.flatten(0, 1) for k, v in rows.items()}, batch_size=[count])
-
-    def _unroll(self, episodes: Episodes, noise: torch.Generator) -> tuple[list[Step], Tensor, Tensor, Tensor]:
-        steps, seen, raws, logprobs = [], [], [], []
-        for _ in range(self.unroll_length):
-            observations = episodes.observations.to(self.device)
-            location, scale = self.policy(observations)
-            raw, action = tanh_normal.sample(location, scale, noise)
-            steps.append(episodes.step(action))
-            seen.append(observations)
-            raws.append(raw)
-            logprobs.append(tanh_normal.log_prob(raw, location, scale))
-        return steps, torch.stack(seen, 1), torch.stack(raws, 1), torch.stack(logprobs, 1)
 
     def _rewards(self, steps: Sequence[Step]) -> Tensor:
         """The training reward of each step, float32 (B, T)."""
@@ -217,7 +209,9 @@ class LocomotionModule(RewardedModule):
             "val/ratio": policy.ratio_mean,
         }
         self.log_rollout({**stats, **self._rollout_stats}, batch_idx, bar=("objective/scores",))
-        return policy.loss + self.value_coefficient * value - self.entropy_coefficient * entropy
+        # Times 0, not left out: under DDP every weight needs a gradient. Adam leaves those alone whose gradient is 0.
+        acting = float(self.rollouts_done > self.critic_warmup)
+        return acting * (policy.loss - self.entropy_coefficient * entropy) + self.value_coefficient * value
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
@@ -225,11 +219,11 @@ class LocomotionModule(RewardedModule):
     def evaluate(self, batch: Mapping[str, Tensor], seed: int) -> Samples:
         """One episode per seed; scores are sums over its steps. See :meth:`RewardedModule.evaluate`."""
 
-        def act(observations: Tensor) -> tuple[Tensor, Tensor]:
+        def policy(observations: Tensor) -> tuple[Tensor, Tensor]:
             location, scale = self.policy(observations[0])
             return location[None], scale[None]
 
-        return self._run(batch["seeds"], 1, act, seed)[0]
+        return self._play(batch["seeds"], 1, policy, seed)[0]
 
     @torch.no_grad()
     def evaluate_soups(self, batch: Mapping[str, Tensor], seed: int, soup: Soup, lams: Sequence[Lam]) -> list[Samples]:
@@ -238,53 +232,28 @@ class LocomotionModule(RewardedModule):
             return super().evaluate_soups(batch, seed, soup, lams)
         stack = StackedSoup(soup, lams, prefix="net.")
 
-        def act(observations: Tensor) -> tuple[Tensor, Tensor]:
+        def policy(observations: Tensor) -> tuple[Tensor, Tensor]:
             return self.policy.distribution(stack.forward(self.policy.net, self.policy.normaliser(observations)))
 
         # The statistics are the experts', not those of the policy that happens to be in the module.
         buffers = {k: v for k, v in next(iter(soup.states.values())).items() if k not in soup.trainable_keys}
         self.policy.load_state_dict(buffers, strict=False)
-        return self._run(batch["seeds"], len(lams), act, seed)
+        return self._play(batch["seeds"], len(lams), policy, seed)
 
-    def _run(
-        self, seeds: Tensor, copies: int, act: Callable[[Tensor], tuple[Tensor, Tensor]], seed: int
+    def _play(
+        self, seeds: Tensor, copies: int, policy: Callable[[Tensor], tuple[Tensor, Tensor]], seed: int
     ) -> list[Samples]:
-        count = len(seeds)
-        episodes = self.env.episodes(seeds.to(self.device).repeat(copies), auto_reset=False)
         noise = generator(seed, "actions", device=self.device)
-        alive = torch.ones(copies * count, dtype=torch.bool, device=self.device)
-        length = torch.zeros(copies * count, device=self.device)
-        totals = {r.name: torch.zeros(copies * count, device=self.device) for r in self.evaluation_rewards}
-        block: list[tuple[Step, Tensor]] = []
-        for t in range(self.env.episode_length):
-            seen = episodes.observations.to(self.device).view(copies, count, -1)
-            location, scale = act(seen)
+
+        def act(observations: Tensor) -> Tensor:
+            location, scale = policy(observations)
             if not self.deterministic_evaluation:
+                # The same noise for every policy of the stack.
                 drawn = torch.randn(location.shape[1:], generator=noise, device=self.device)
                 location = location + scale * drawn
-            step = episodes.step(tanh_normal.mode(location).flatten(0, 1))
-            block.append((step, alive))
-            length += alive
-            alive = alive & ~(step.terminated | step.truncated).to(self.device)
-            last = t + 1 == self.env.episode_length or not bool(alive.any())
-            if last or len(block) == _SCORED_STEPS:
-                self._add_scores(totals, block, seeds.repeat(copies).tolist())
-                block.clear()
-            if last:
-                break
-        parts = [slice(m * count, (m + 1) * count) for m in range(copies)]
-        items = seeds.tolist()
-        return [Samples(items, {"length": length[p]}, {k: v[p] for k, v in totals.items()}) for p in parts]
+            return tanh_normal.mode(location)
 
-    def _add_scores(self, totals: dict[str, Tensor], block: list[tuple[Step, Tensor]], seeds: list[int]) -> None:
-        terms = {k: torch.stack([s.terms[k] for s, _ in block]).flatten() for k in block[0][0].terms}
-        alive = torch.stack([a for _, a in block])
-        # What a simulator does after an episode's end is nobody's score, and may well not be finite.
-        terms = {k: torch.where(alive.flatten().to(v.device), v, torch.zeros_like(v)) for k, v in terms.items()}
-        samples = Samples([f"episode {s}" for s in seeds] * len(block), terms)
-        for reward in self.evaluation_rewards:
-            values = score(reward, samples, self.global_step, complete=True).view(len(block), -1)
-            totals[reward.name] += (values.to(self.device) * alive).sum(0)
+        return play(self.env, act, seeds, copies, self.evaluation_rewards, self.global_step, self.device)
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 

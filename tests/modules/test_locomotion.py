@@ -173,6 +173,18 @@ def test_statistics_are_gathered_in_pretraining_and_frozen_with_an_initialisatio
     assert float(frozen.policy.normaliser.count) == 0
 
 
+def test_critic_warmup_trains_the_value_network_alone(tmp_path: Any) -> None:
+    module = build(critic_warmup=4)
+    before = copy.deepcopy(module.state_dict())
+    fit(module, tmp_path, epochs=1)
+    trained = {k for k, v in module.state_dict().items() if not torch.equal(v, before[k])}
+    assert any(k.startswith("value.") for k in trained)
+    assert not any(k.startswith("policy.net.") for k in trained)
+    further = build(critic_warmup=3)
+    fit(further, tmp_path, epochs=1)
+    assert not torch.equal(further.policy.net[0].weight, before["policy.net.0.weight"])
+
+
 def test_same_seed_same_weights(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "5")
     states = []
