@@ -61,7 +61,8 @@ def tiny(root: Path, config: Mapping[str, Any]) -> list[str]:
     if env["class_path"] == "rslit.envs.BraxEnvironment":
         env = {"class_path": "toy_env.PointEnvironment"}
     env["init_args"] = {**env.get("init_args", {}), "episode_length": 12}
-    small: dict[str, Any] = {"class_path": task["class_path"], "init_args": {"env": env}}
+    # Without the warm-up of the critic, or the experts would still be the initialisation.
+    small: dict[str, Any] = {"class_path": task["class_path"], "init_args": {"env": env, "critic_warmup": 0}}
     if task is not model:
         small = {"class_path": model["class_path"], "init_args": {"module": small}}
     sizes = {"num_envs": 8, "rollouts_per_epoch": 1, "eval_episodes": 4}

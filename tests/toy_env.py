@@ -15,14 +15,14 @@ GAIN = 0.3
 
 
 class PointEpisodes:
-    def __init__(self, owner: PointEnvironment, seeds: Tensor, auto_reset: bool) -> None:
+    def __init__(self, owner: PointEnvironment, seeds: Tensor, auto_reset: bool, elapsed: Tensor | None = None) -> None:
         self.owner = owner
         self.resumable = owner.resumable
         self.auto_reset = auto_reset
         first = [torch.rand(2, generator=torch.Generator().manual_seed(int(s))) for s in seeds]
         self.first = (torch.stack(first) - 0.5).to(seeds.device)
         self.observations = self.first.clone()
-        self.steps = torch.zeros(len(seeds), dtype=torch.int64)
+        self.steps = torch.zeros(len(seeds), dtype=torch.int64) if elapsed is None else elapsed.clone()
 
     def step(self, actions: Tensor) -> Step:
         position, velocity = self.observations.unbind(-1)
@@ -74,5 +74,5 @@ class PointEnvironment(Environment):
     def terms(self) -> tuple[str, ...]:
         return ("x_velocity", ENERGY)
 
-    def episodes(self, seeds: Tensor, *, auto_reset: bool = True) -> PointEpisodes:
-        return PointEpisodes(self, seeds, auto_reset)
+    def episodes(self, seeds: Tensor, *, auto_reset: bool = True, elapsed: Tensor | None = None) -> PointEpisodes:
+        return PointEpisodes(self, seeds, auto_reset, elapsed)

@@ -120,11 +120,13 @@ class Environment(ABC):
         """Names of the reward terms that each step carries."""
 
     @abstractmethod
-    def episodes(self, seeds: Tensor, *, auto_reset: bool = True) -> Episodes:
+    def episodes(self, seeds: Tensor, *, auto_reset: bool = True, elapsed: Tensor | None = None) -> Episodes:
         """Starts B environments.
 
         Args:
             seeds: int64 (B,). The same seed gives the same first state, whatever B is.
             auto_reset: Start a new episode where one ends (training). Off, an ended episode's further steps are
                 undefined and the caller ignores them (evaluation).
+            elapsed: int64 (B,) below ``episode_length``: steps that count as taken when the first episodes are cut at
+                the time limit; 0 if left out.
         """

@@ -69,8 +69,7 @@ class _Compiled:
         from jax.sharding import NamedSharding, PartitionSpec
 
         def reset(seeds: Any) -> Any:
-            state = jax.vmap(lambda s: env.reset(jax.random.PRNGKey(s)))(seeds)
-            return state, jnp.zeros(seeds.shape[0], jnp.int32)
+            return jax.vmap(lambda s: env.reset(jax.random.PRNGKey(s)))(seeds)
 
         def step(state: Any, first: Any, steps: Any, actions: Any, auto_reset: Any) -> Any:
             after = jax.vmap(env.step)(state, actions)
@@ -123,7 +122,9 @@ def _to_torch(array: Any) -> Tensor:
 class _BraxEpisodes:
     resumable = True
 
-    def __init__(self, compiled: _Compiled, seeds: Tensor, terms: tuple[str, ...], auto_reset: bool) -> None:
+    def __init__(
+        self, compiled: _Compiled, seeds: Tensor, terms: tuple[str, ...], auto_reset: bool, elapsed: Tensor
+    ) -> None:
         self._compiled = compiled
         self._terms = terms
         self._auto_reset = auto_reset
@@ -132,9 +133,9 @@ class _BraxEpisodes:
         self.model = compiled.env.sys.mj_model
         self.seconds = float(compiled.env.dt)
         self._chunks: list[tuple[Any, Any, Any]] = []
-        for part in self._split(self._seeds):
-            state, steps = compiled.reset(self._place(part.numpy().astype("uint32")))
-            self._chunks.append((state, state, steps))
+        for part, taken in zip(self._split(self._seeds), self._split(elapsed.cpu()), strict=True):
+            state = compiled.reset(self._place(part.numpy().astype("uint32")))
+            self._chunks.append((state, state, self._place(taken.numpy().astype("int32"))))
         self.observations = self._join([chunk[0].obs for chunk in self._chunks])
 
     def _place(self, array: Any) -> Any:
@@ -274,7 +275,7 @@ class BraxEnvironment(Environment):
         """Brax's metrics in alphabetical order, then ``energy``."""
         return (*self._metrics, ENERGY)
 
-    def episodes(self, seeds: Tensor, *, auto_reset: bool = True) -> _BraxEpisodes:
+    def episodes(self, seeds: Tensor, *, auto_reset: bool = True, elapsed: Tensor | None = None) -> _BraxEpisodes:
         """Starts one environment per seed; see :class:`rslit.envs.base.Environment`."""
         import jax
 
@@ -286,4 +287,5 @@ class BraxEnvironment(Environment):
             chunk = -(-chunk // devices) * devices
         if chunk not in self._compiled:
             self._compiled[chunk] = _Compiled(self.env, self.episode_length, devices, chunk)
-        return _BraxEpisodes(self._compiled[chunk], seeds, self.terms, auto_reset)
+        none = torch.zeros_like(seeds)
+        return _BraxEpisodes(self._compiled[chunk], seeds, self.terms, auto_reset, none if elapsed is None else elapsed)

@@ -40,13 +40,15 @@ def _terms_of(info: Mapping[str, Any]) -> list[str]:
 
 
 class _GymnasiumEpisodes:
-    def __init__(self, vector: Any, seeds: Tensor) -> None:
+    def __init__(self, vector: Any, seeds: Tensor, elapsed: Tensor | None = None) -> None:
         self._vector = vector
         self._seeds = seeds.cpu()
         self._device = seeds.device
         space = vector.single_action_space
         self._middle, self._half = (space.high + space.low) / 2, (space.high - space.low) / 2
         first, _ = vector.reset(seed=[int(s) for s in seeds])
+        if elapsed is not None:
+            vector.set_attr("_elapsed_steps", [int(steps) for steps in elapsed])
         self.observations = self._tensor(first)
         self.resumable = all(hasattr(e.unwrapped, "data") for e in getattr(vector, "envs", [None]) if e) and hasattr(
             vector, "envs"
@@ -212,7 +214,7 @@ class GymnasiumEnvironment(Environment):
         """Names of the terms of a step."""
         return self._sizes[2]
 
-    def episodes(self, seeds: Tensor, *, auto_reset: bool = True) -> _GymnasiumEpisodes:
+    def episodes(self, seeds: Tensor, *, auto_reset: bool = True, elapsed: Tensor | None = None) -> _GymnasiumEpisodes:
         """Starts one environment per seed; see :class:`rslit.envs.base.Environment`."""
         _ = self._sizes  # refuses what we cannot drive before any work is done
-        return _GymnasiumEpisodes(self._make(len(seeds)), seeds)
+        return _GymnasiumEpisodes(self._make(len(seeds)), seeds, elapsed)

@@ -61,6 +61,7 @@ class LocomotionModule(RewardedModule):
         entropy_coefficient: float = 1e-3,
         reward_scaling: float = 1.0,
         critic_warmup: int = 0,
+        staggered_starts: bool = True,
         deterministic_evaluation: bool = True,
         batched_soups: bool = True,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -89,6 +90,8 @@ class LocomotionModule(RewardedModule):
             reward_scaling: Factor on the training reward.
             critic_warmup: Rollouts at the start that train the value network alone. At fine-tuning it starts from
                 scratch beside a trained policy, and its first advantages are noise.
+            staggered_starts: Cut the first episodes at random times, so that each rollout holds all phases of an
+                episode. Otherwise all environments are always at the same one.
             deterministic_evaluation: Evaluate the mode of the policy rather than samples.
             batched_soups: In a sweep, run the episodes of all λ in one batch rather than one λ after the other.
             optimizer: Optimiser over policy and value network.
@@ -107,6 +110,7 @@ class LocomotionModule(RewardedModule):
         self.entropy_coefficient = entropy_coefficient
         self.reward_scaling = reward_scaling
         self.critic_warmup = critic_warmup
+        self.staggered_starts = staggered_starts
         self.deterministic_evaluation = deterministic_evaluation
         self.batched_soups = batched_soups
         self.load_initialisation()
@@ -141,7 +145,7 @@ class LocomotionModule(RewardedModule):
         began = time.perf_counter()
         if self._episodes is None:
             self._start_seeds = batch["seeds"].clone()
-            self._episodes = self.env.episodes(batch["seeds"].to(self.device))
+            self._episodes = self._start(batch["seeds"])
         noise = generator(self.seed, "rollout", self.global_rank, self.rollouts_done, device=self.device)
         steps, observations, raws, logprobs = unroll(
             self.policy, self._episodes, self.unroll_length, noise, self.device
@@ -171,6 +175,13 @@ class LocomotionModule(RewardedModule):
             "noise": torch.randn(raws.shape, generator=noise, device=self.device),
         }
         return TensorDict({k: v.flatten(0, 1) for k, v in rows.items()}, batch_size=[count])
+
+    def _start(self, seeds: Tensor) -> Episodes:
+        elapsed = None
+        if self.staggered_starts:
+            drawn = generator(self.seed, "elapsed", self.global_rank, self.rollouts_done)
+            elapsed = torch.randint(self.env.episode_length, seeds.shape, generator=drawn)
+        return self.env.episodes(seeds.to(self.device), elapsed=elapsed)
 
     def _rewards(self, steps: Sequence[Step]) -> Tensor:
         """The training reward of each step, float32 (B, T)."""

@@ -147,6 +147,12 @@ def test_state_goes_through_a_file_and_back_bit_for_bit(cheetah: BraxEnvironment
         assert a.truncated.all() == (t + 1 == LENGTH)
 
 
+def test_first_episodes_can_be_cut_early(cheetah: BraxEnvironment) -> None:
+    episodes = cheetah.episodes(torch.arange(3), elapsed=torch.tensor([0, LENGTH - 2, LENGTH - 1]))
+    ends = torch.stack([episodes.step(noise(3, 6, seed=t)).truncated for t in range(LENGTH)])
+    assert [ends[:, k].nonzero().flatten().tolist() for k in range(3)] == [[LENGTH - 1], [1], [0]]
+
+
 def test_a_saved_state_does_not_move_on(cheetah: BraxEnvironment) -> None:
     episodes = cheetah.episodes(torch.arange(2))
     state = episodes.state_dict()

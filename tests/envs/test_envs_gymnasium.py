@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -141,6 +141,18 @@ def test_processes_of_their_own_step_alike() -> None:
             assert all(torch.equal(a.terms[k], b.terms[k]) for k in a.terms)
     finally:
         apart._vector.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), [("HalfCheetah-v5", "sync"), ("HalfCheetah-v5", "async"), ("mo-halfcheetah-v5", "sync")]
+)
+def test_first_episodes_can_be_cut_early(name: str, how: Literal["sync", "async"]) -> None:
+    episodes = GymnasiumEnvironment(name, how, LENGTH).episodes(torch.arange(2), elapsed=torch.tensor([0, LENGTH - 2]))
+    try:
+        ends = torch.stack([episodes.step(noise(2, 6, seed=t)).truncated for t in range(LENGTH)])
+    finally:
+        episodes._vector.close()
+    assert [ends[:, k].nonzero()[0].item() for k in range(2)] == [LENGTH - 1, 1]
 
 
 def test_the_same_seed_starts_alike_whatever_the_batch() -> None:

@@ -55,6 +55,7 @@ def test_an_experience_by_hand() -> None:
     """Rewards, values of true successors and advantages of a rollout that crosses time limits and walls."""
     env = PointEnvironment(episode_length=4, wall=0.6)
     module = build(env=env, gamma=0.9, gae_lambda=0.8, reward_scaling=2.0, observation_statistics=False)
+    module.staggered_starts = False
     seeds = torch.arange(6)
     experience = module.rollout({"seeds": seeds})
     assert experience.shape == (60,)
@@ -220,3 +221,14 @@ def test_morl_trains_on_the_weighted_sum() -> None:
 def test_names_of_evaluation_rewards_must_differ() -> None:
     with pytest.raises(RslitError, match="names must differ, got risky, risky"):
         build(evaluation_rewards=[RISKY, RISKY])
+
+
+def test_staggered_starts_spread_the_first_time_limits() -> None:
+    experience = {on: build(staggered_starts=on, gamma=0.5) for on in (True, False)}
+    cuts = {}
+    for on, module in experience.items():
+        module.rollout({"seeds": torch.arange(64)})
+        assert module._episodes is not None
+        cuts[on] = module._episodes.steps  # type: ignore[attr-defined]
+    assert cuts[False].unique().tolist() == [10]  # 10 steps of a rollout, of the 12 of an episode
+    assert len(cuts[True].unique()) > 8
