@@ -49,11 +49,11 @@ def ppo(given: argparse.Namespace) -> None:
         num_minibatches=given.minibatches,
         num_updates_per_batch=given.epochs,
         normalize_observations=True,
-        learning_rate=3e-4,
+        learning_rate=6e-4,
         entropy_cost=1e-3,
         discounting=0.97,
         gae_lambda=0.95,
-        clipping_epsilon=0.3,
+        clipping_epsilon=0.2,
         vf_loss_coefficient=0.5,
         max_grad_norm=1.0,
         network_factory=functools.partial(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 BRAX, JAX = "0.14.2", "0.7.2"
-SIZES = {"num_envs": 256, "unroll": 20, "minibatches": 8, "epochs": 4, "rollouts": 8, "rounds": 5}
+SIZES = {"num_envs": 128, "unroll": 32, "minibatches": 8, "epochs": 4, "rollouts": 8, "rounds": 5}
 HERE = Path(__file__).resolve()
 WARM_UP = 2
 
@@ -98,7 +98,8 @@ def training(given: argparse.Namespace) -> None:
         epochs=given.epochs,
         minibatches=given.minibatches,
         gamma=0.97,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=3e-4),
+        clip=0.2,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=6e-4, fused=True),
     )
     data = LocomotionDataModule(given.num_envs, rollouts_per_epoch=given.rollouts)
     with tempfile.TemporaryDirectory() as root:
