@@ -174,7 +174,7 @@ class LocomotionModule(RewardedModule):
             "returns": returns,
             "noise": torch.randn(raws.shape, generator=noise, device=self.device),
         }
-        return TensorDict({k: v.flatten(0, 1) for k, v in rows.items()}, batch_size=[count])
+        return TensorDict({k: v.flatten(0, 1) for k, v in rows.items()}, batch_size=[count], device=self.device)
 
     def _start(self, seeds: Tensor) -> Episodes:
         elapsed = None
