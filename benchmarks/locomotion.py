@@ -154,7 +154,8 @@ class Contender:
             stdout=subprocess.PIPE,
             stderr=None if given.verbose else subprocess.DEVNULL,
             text=True,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+            # How long torch's idle threads spin: as `rslit` sets it.
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "GOMP_SPINCOUNT": "30000"},
         )
         self.rates: list[float] = []
         self.cores: list[float] = []
