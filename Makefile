@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-soup: $(VENV)/.run  ## Rewarded Soups on halfcheetah: experts, MORL, a sweep of 11 λ, the front (about 10 minutes)
+soup: $(VENV)/.run  ## Rewarded Soups on halfcheetah: experts, MORL, a sweep of 11 λ, the front (10 to 12 minutes)
 	@$(BIN)/rslit recipe configs/locomotion/halfcheetah/recipe.yaml
 
 test: $(VENV)/.dev  ## all tests
