@@ -123,7 +123,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"rslit {rslit.__version__}")
         return 0
     # Idle OpenMP threads of torch spin for long by default, on cores that a simulator (or another run) could
-    # use. Not to spin at all is worse: small layers follow one another within microseconds (training: 2 x as slow).
+    # use. Not to spin at all is worse: small layers follow one another within microseconds (an update: 1.7 x as long).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:

@@ -112,8 +112,8 @@ def play(
             alive = alive & ~(done.terminated | done.truncated).to(device)
             last = t + 1 == env.episode_length or not bool(alive.any())
             if last or len(block) == _SCORED_STEPS:
-                for reward in rewards:
-                    totals[reward.name] += _scores(reward, block, names, step).to(device)
+                for name, scores in _scores(rewards, block, names, step).items():
+                    totals[name] += scores.to(device)
                 block.clear()
             if last:
                 break
@@ -122,14 +122,17 @@ def play(
     return [Samples(items, {"length": length[p]}, {k: v[p] for k, v in totals.items()}) for p in parts]
 
 
-def _scores(reward: Reward, block: list[tuple[Step, Tensor]], names: list[str], step: int) -> Tensor:
-    """A reward summed over the steps of a block, while episodes last."""
+def _scores(
+    rewards: Sequence[Reward], block: list[tuple[Step, Tensor]], names: list[str], step: int
+) -> dict[str, Tensor]:
+    """Each reward summed over the steps of a block, while episodes last."""
     alive = torch.stack([a for _, a in block])
     terms = {k: torch.stack([s.terms[k] for s, _ in block]).flatten() for k in block[0][0].terms}
     # What a simulator does after an episode's end is nobody's score, and may well not be finite.
     terms = {k: torch.where(alive.flatten().to(v.device), v, torch.zeros_like(v)) for k, v in terms.items()}
-    values = score(reward, Samples(names * len(block), terms), step, complete=True).view(len(block), -1)
-    return (values * alive.to(values.device)).sum(0)
+    samples = Samples(names * len(block), terms)
+    values = {r.name: score(r, samples, step, complete=True).view(len(block), -1) for r in rewards}
+    return {name: (v * alive.to(v.device)).sum(0) for name, v in values.items()}
 
 
 @contextmanager

@@ -204,9 +204,8 @@ class RewardedModule(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Takes the fingerprint of what training starts from; a resumed run keeps the one in its checkpoint."""
-        state = self.policy_state()
         if self.fingerprint is None:
-            self.fingerprint = fingerprint(state)
+            self.fingerprint = fingerprint(self.policy_state())
 
     def log_rollout(self, stats: Mapping[str, Tensor | float], batch_idx: int, bar: tuple[str, ...] = ()) -> None:
         """Collects a minibatch's numbers and logs their means once per rollout.

@@ -33,6 +33,18 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture
+def pair() -> str:
+    """A recipe of two stages side by side, of some two seconds each, and one that needs both."""
+    return """
+name: pair
+stages:
+  left: {run: "fit --folder {left} --ticks 20 --tick 0.1"}
+  right: {run: "fit --folder {right} --ticks 20 --tick 0.1"}
+  both: {needs: [left, right], run: "fit --folder {both}"}
+"""
+
+
+@pytest.fixture
 def program() -> tuple[str, ...]:
     """What stands in for `rslit`."""
     return PROGRAM

@@ -23,14 +23,6 @@ stages:
   front: {needs: [two], run: "front {two}/scores.parquet --folder {front} --out {front}/out"}
 """
 
-PAIR = """
-name: pair
-stages:
-  left: {run: "fit --folder {left} --ticks 20 --tick 0.1"}
-  right: {run: "fit --folder {right} --ticks 20 --tick 0.1"}
-  both: {needs: [left, right], run: "fit --folder {both}"}
-"""
-
 Start = Callable[..., tuple[int, str]]
 Spawn = Callable[..., "subprocess.Popen[str]"]
 
@@ -128,10 +120,10 @@ def test_a_command_killed_by_a_signal_is_a_failure(
 
 
 def test_parallel_stages_overlap_and_their_dependant_waits(
-    write: Callable[..., Path], root: Path, start: Start
+    write: Callable[..., Path], pair: str, root: Path, start: Start
 ) -> None:
     begun = time.monotonic()
-    code, output = start(write(PAIR), jobs=2)
+    code, output = start(write(pair), jobs=2)
     assert code == 0, output
     assert time.monotonic() - begun < 20
     left, right, both = times(root, "left"), times(root, "right"), times(root, "both")

@@ -11,14 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PAIR = """
-name: pair
-stages:
-  left: {run: "fit --folder {left} --ticks 20 --tick 0.1"}
-  right: {run: "fit --folder {right} --ticks 20 --tick 0.1"}
-  both: {needs: [left, right], run: "fit --folder {both}"}
-"""
-
 Spawn = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -50,8 +42,10 @@ def test_on_a_terminal_one_stage_at_a_time_is_seen_live(write: Callable[..., Pat
     assert text.index("running") < text.index("tick 1") < text.index("done in")
 
 
-def test_on_a_terminal_parallel_stages_make_a_table(write: Callable[..., Path], root: Path, spawn: Spawn) -> None:
-    text = read_terminal(spawn, write(PAIR), jobs=2)
+def test_on_a_terminal_parallel_stages_make_a_table(
+    write: Callable[..., Path], pair: str, root: Path, spawn: Spawn
+) -> None:
+    text = read_terminal(spawn, write(pair), jobs=2)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert re.search(r"left +running +[\d.]+ s +tick \d+", plain)
     assert re.search(r"both +waiting +for left, right", plain)
