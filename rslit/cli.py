@@ -39,7 +39,8 @@ def _overview() -> str:
 
 def _soup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Interpolates experts' weights at one λ and writes the soup as an ingredient with a model card."
+        "Interpolates experts' weights at one λ and writes the soup with a model card: as an ingredient, as a PEFT "
+        "adapter (LoRA ingredients), or merged into the base model."
     )
     parser.add_argument(
         "--ingredients", nargs="+", required=True, type=Path, metavar="DIR", help="the experts' ingredient folders"
@@ -47,12 +48,25 @@ def _soup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lam", required=True, metavar="A=0.3,B=0.7", help="λ by expert, sum 1; fractions as 1/3")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
     parser.add_argument("--extrapolate", action="store_true", help="allow λ outside [0, 1]")
+    parser.add_argument(
+        "--space",
+        choices=("factors", "delta"),
+        help="LoRA: interpolate the factors A and B (default, the experts' rank) or their products (ranks add up)",
+    )
+    parser.add_argument("--merged", action="store_true", help="merge into the base model, as a folder for transformers")
 
 
 def _soup(args: argparse.Namespace) -> int:
     from rslit.soup import export_soup, parse_lam
 
-    out = export_soup(args.ingredients, parse_lam(args.lam), args.out, extrapolate=args.extrapolate)
+    out = export_soup(
+        args.ingredients,
+        parse_lam(args.lam),
+        args.out,
+        extrapolate=args.extrapolate,
+        space=args.space,
+        merged=args.merged,
+    )
     print(f"soup written to {out}")
     return 0
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rslit.errors import RslitError
 
-__all__ = ["full_tensor", "gather_states", "own_state", "sum_over_ranks"]
+__all__ = ["full_tensor", "gather_states", "mean_over_ranks", "own_state", "sum_over_ranks"]
 
 
 def _world_size() -> int:
@@ -51,6 +51,11 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     total = values.clone()
     dist.all_reduce(total)
     return total
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean over ranks, on every rank; `values` is left alone."""
+    return sum_over_ranks(values) / _world_size()
 
 
 def full_tensor(value: Tensor) -> Tensor:

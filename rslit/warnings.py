@@ -30,6 +30,10 @@ KNOWN: tuple[str, ...] = (
     r"\.fit\(ckpt_path=\"last\"\) is set, but there is no last checkpoint available",
     # A resumed run finds its own checkpoint in its folder.
     r"Checkpoint directory .* exists and is not empty",
+    # transformers 5.23 renames what PEFT 0.21 and we call by its old name, since 5.20 has no other.
+    r"`(gradient_checkpointing_enable|is_gradient_checkpointing)` is deprecated",
+    # Adapters of 2023, such as Alpaca's, have two entries that PEFT no longer needs.
+    r"Unexpected keyword arguments \['enable_lora', 'merge_weights'\] for class LoraConfig",
     # Lightning asks for a CUDA GPU or points to ways to use one: what the run uses is in its config.
     r"GPU available but not used",
 )

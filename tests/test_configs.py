@@ -1,4 +1,4 @@
-"""Every YAML file under configs/ runs through the command line, at a size of a second."""
+"""Every YAML file under configs/ runs through the command line, at a size of a second; text in test_text_configs.py."""
 
 from __future__ import annotations
 
@@ -12,21 +12,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from config_kit import CONFIGS, FILES, TEXT, label, load, rewards_of, run_recipe
 
 from rslit.cli import main
 from rslit.front import read_scores
 from rslit.soup import Ingredient
 
-CONFIGS = Path(__file__).parent.parent / "configs"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
-
 Kind = Callable[[Path, Path], None]
-
-
-def load(path: Path) -> dict[str, Any]:
-    config = yaml.safe_load(path.read_text())
-    assert isinstance(config, dict), path
-    return config
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -47,10 +39,6 @@ def kind_of(path: Path) -> Kind | None:
     if "data" in config and "env" in given and rewards_of(path):
         return run_complete
     return None
-
-
-def rewards_of(expert: Path) -> list[Path]:
-    return sorted((expert.parent / "rewards").glob("*.yaml"))
 
 
 def tiny(root: Path, config: Mapping[str, Any]) -> list[str]:
@@ -127,20 +115,6 @@ def run_sweep(path: Path, root: Path) -> None:
     assert set(frame["reward"]) == set(made)
 
 
-def run_recipe(path: Path, root: Path) -> None:
-    """Only says what it would run; the files its stages name are there."""
-    assert main(["recipe", str(path), "--dry-run", "--root", str(root / "runs")]) == 0
-    assert not (root / "runs").exists()
-    for name, stage in load(path)["stages"].items():
-        named = [word for word in stage["run"].split() if word.startswith("{recipe}/")]
-        assert stage["run"].startswith("front") or named, name
-        for word in named:
-            assert (path.parent / word.removeprefix("{recipe}/")).is_file(), f"{name}: {word}"
-        assert set(stage.get("needs", [])) == {
-            n for n in load(path)["stages"] if n != name and f"{{{n}}}" in stage["run"]
-        }
-
-
 def run_strategy(path: Path, root: Path) -> None:
     """An overlay of an expert, in a process of its own: a strategy leaves its process group behind."""
     expert = CONFIGS / "locomotion" / "halfcheetah" / "expert.yaml"
@@ -160,10 +134,6 @@ def run_strategy(path: Path, root: Path) -> None:
     assert Ingredient.load(root / "ingredients" / "last").shapes()["net.0.weight"] == (256, 2)
 
 
-def label(path: Path) -> str:
-    return str(path.relative_to(CONFIGS))
-
-
 def test_there_are_configs() -> None:
     assert len(FILES) >= 20
     assert {p.parent.name for p in FILES if p.name == "recipe.yaml"} >= {"halfcheetah", "humanoid"}
@@ -171,8 +141,9 @@ def test_there_are_configs() -> None:
 
 def cases() -> list[Any]:
     """A strategy needs a process of its own, which takes its time."""
-    slow = {path: [pytest.mark.slow] for path in FILES if kind_of(path) is run_strategy}
-    return [pytest.param(path, id=label(path), marks=slow.get(path, [])) for path in FILES]
+    files = [path for path in FILES if path not in TEXT]
+    slow = {path: [pytest.mark.slow] for path in files if kind_of(path) is run_strategy}
+    return [pytest.param(path, id=label(path), marks=slow.get(path, [])) for path in files]
 
 
 @pytest.mark.parametrize("path", cases())

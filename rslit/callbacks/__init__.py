@@ -5,6 +5,7 @@ from rslit.callbacks.progress import RewardedProgressBar
 from rslit.callbacks.resume import AtomicCheckpointIO, ResumeCheckpoint
 from rslit.callbacks.rng import RNGCallback
 from rslit.callbacks.soup import SoupCallback
+from rslit.callbacks.text_samples import TextSamplesCallback
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -13,4 +14,5 @@ __all__ = [
     "ResumeCheckpoint",
     "RewardedProgressBar",
     "SoupCallback",
+    "TextSamplesCallback",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -34,6 +35,7 @@ class SoupCallback(Callback):
         monitor: str | None = None,
         mode: Literal["max", "min"] = "max",
         keep: int = 10,
+        initialisation: bool = False,
     ) -> None:
         """Takes what to write and where.
 
@@ -46,6 +48,8 @@ class SoupCallback(Callback):
             monitor: Logged score that `best` goes by, e.g. ``val/locomotion/risky``; None writes no `best`.
             mode: Whether more is better.
             keep: Largest number of snapshots in the trajectory.
+            initialisation: Also write what training starts from, as ``initialisation``: for tasks whose experts start
+                from a model of the hub rather than from an ingredient.
         """
         if every_n_epochs < 0 or keep < 2:
             raise RslitError("SoupCallback: every_n_epochs must be at least 0 and keep at least 2")
@@ -55,6 +59,7 @@ class SoupCallback(Callback):
         self.monitor = monitor
         self.mode = mode
         self.keep = keep
+        self.initialisation = initialisation
         self.best_score: float | None = None
         self._validated = False
 
@@ -65,6 +70,18 @@ class SoupCallback(Callback):
         """Refuses a module that it cannot write, before anything is trained."""
         if not isinstance(pl_module, RewardedModule):
             raise RslitError(f"SoupCallback writes the policy of a RewardedModule, not {type(pl_module).__name__}")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the initialisation, unless the run is resumed: then it is there."""
+        assert isinstance(pl_module, RewardedModule)
+        if not self.initialisation or trainer.global_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        state = pl_module.policy_state()  # a collective: on every rank
+        if trainer.is_global_zero:
+            info = self._info(trainer, pl_module, state, {})
+            info = dataclasses.replace(info, expert="initialisation", reward="initialisation")
+            path = self._root(trainer) / "initialisation"
+            write_ingredient(path, state, info, pl_module.ingredient_files(state))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remembers that this epoch has scores."""
@@ -86,8 +103,9 @@ class SoupCallback(Callback):
         names = ["last"] + (["best"] if better else [])
         if self.every_n_epochs and epoch % self._interval(epoch) == 0:
             names.append(f"epoch={epoch:04d}")
+        files = pl_module.ingredient_files(state)
         for name in names:
-            write_ingredient(root / name, state, info)
+            write_ingredient(root / name, state, info, files)
         self._thin(root, epoch)
 
     def _is_better(self, trainer: Trainer) -> bool:
@@ -123,7 +141,7 @@ class SoupCallback(Callback):
         self, trainer: Trainer, module: RewardedModule, state: dict[str, Tensor], scores: dict[str, float]
     ) -> IngredientInfo:
         reward = module.reward
-        config: dict[str, Any] = {"seed": module.seed, "run": module.config}
+        config: dict[str, Any] = {"seed": module.seed, "run": module.config, **module.ingredient_record()}
         if isinstance(reward, WeightedSum):
             config["mu"] = {r.name: w for r, w in zip(reward.rewards, reward.weights, strict=True)}
         assert module.fingerprint is not None, "on_fit_start took it"

@@ -3,5 +3,6 @@
 from rslit.modules.interpolation import InterpolationEvaluator
 from rslit.modules.locomotion import LocomotionModule
 from rslit.modules.rewarded import RewardedModule
+from rslit.modules.text import TextModule
 
-__all__ = ["InterpolationEvaluator", "LocomotionModule", "RewardedModule"]
+__all__ = ["InterpolationEvaluator", "LocomotionModule", "RewardedModule", "TextModule"]

@@ -19,6 +19,8 @@ from rslit.front import Front, ScoreMeta, ScoreRows, ScoreTable, plot_front, wri
 from rslit.modules.rewarded import RewardedModule
 from rslit.seeds import stream_seed
 from rslit.soup import Ingredient, Soup, fingerprint, format_lam, lattice
+from rslit.soup.adapters import Adapter
+from rslit.soup.checks import adapter_of, origin
 
 __all__ = ["InterpolationEvaluator"]
 
@@ -49,6 +51,7 @@ class InterpolationEvaluator(LightningModule):
         morl: list[str] | None = None,
         extrapolate: bool = False,
         out: str | None = None,
+        space: str | None = None,
     ) -> None:
         """Takes what to evaluate.
 
@@ -60,6 +63,8 @@ class InterpolationEvaluator(LightningModule):
             morl: Ingredient folders of MORL solutions (or of experts: all weight on one reward), to be evaluated too.
             extrapolate: Allow λ outside [0, 1].
             out: Folder of ``scores.parquet``; default the trainer's ``default_root_dir``.
+            space: Where LoRA experts are interpolated: ``factors`` (A and B entry by entry, the default) or ``delta``
+                (their products).
         """
         super().__init__()
         if len(ingredients) < 2 and not isinstance(lattice, list):
@@ -71,6 +76,7 @@ class InterpolationEvaluator(LightningModule):
         self.morl = list(morl or [])
         self.extrapolate = extrapolate
         self.out = out
+        self.space = space
         self._loaded: tuple[Soup, list[_Point], ScoreMeta, int] | None = None
         self._rows: list[tuple[int, str, list[Any], list[float]]] = []
         self._sharded = False
@@ -92,33 +98,37 @@ class InterpolationEvaluator(LightningModule):
             self.module.parallelize(self.device_mesh["data_parallel"])
 
     def _load(self) -> None:
-        soup = Soup.load(self.ingredients, extrapolate=self.extrapolate)
+        soup = Soup.load(self.ingredients, extrapolate=self.extrapolate, space=self.space)
         task = next(iter(soup.ingredients.values())).info.task
         if task != self.module.task_class:
             raise RslitError(f"ingredients are of task {task}, module is {self.module.task_class}: name their task")
         names = list(self.ingredients)
         states: dict[str, Mapping[str, Tensor]] = dict(soup.states)
+        adapters: dict[str, Adapter] = dict(soup.adapters)
         seen = {fingerprint(state): name for name, state in states.items()}
 
-        def add(label: str, state: Mapping[str, Tensor]) -> str:
+        def add(label: str, ingredient: Ingredient) -> str:
             """A state that is there already (MORL with all weight on one reward) is evaluated under its first name."""
+            state, adapter = ingredient.state_dict(), adapter_of(ingredient.info)
             name = seen.setdefault(fingerprint(state), f"{label} #{len(states)}")
             states.setdefault(name, state)
+            if adapter is not None:
+                adapters.setdefault(name, adapter)
             return name
 
         points = [_Point("soup", format_lam(lam), lam) for lam in self._lams(soup)]
         if self.initialisation is not None:
             start = Ingredient.load(self.initialisation)
-            begun: Mapping[str, Tensor] = start.state_dict()
-            if fingerprint(begun) != soup.initialisation:
+            begun = {ingredient.info.initialisation for ingredient in soup.ingredients.values()}
+            if fingerprint(start.state_dict()) not in begun:
                 raise RslitError(
                     f"initialisation: the experts did not start from {self.initialisation}; give what they started from"
                 )
-            points.append(_Point("initialisation", "initialisation", {add("initialisation", begun): Fraction(1)}))
+            points.append(_Point("initialisation", "initialisation", {add("initialisation", start): Fraction(1)}))
         for path in self.morl:
-            mu, state = self._morl(path, soup)
+            mu, solution = self._morl(path, soup)
             label = "mu " + ",".join(f"{k}={v:g}" for k, v in mu.items())
-            points.append(_Point("morl", label, {add(label, state): Fraction(1)}, mu))
+            points.append(_Point("morl", label, {add(label, solution): Fraction(1)}, mu))
         for kind, key in (("soup", "lattice"), ("morl", "morl")):
             labels = [point.label for point in points if point.kind == kind]
             twice = next((label for label in labels if labels.count(label) > 1), None)
@@ -131,6 +141,8 @@ class InterpolationEvaluator(LightningModule):
             states,
             trainable_keys=soup.trainable_keys,
             extrapolate=self.extrapolate,
+            space=soup.space,
+            adapters=adapters,
         )
         seeds = {i.info.config.get("seed", 0) for i in soup.ingredients.values()}
         meta = ScoreMeta(
@@ -144,7 +156,7 @@ class InterpolationEvaluator(LightningModule):
         )
         self._loaded = (everything, points, meta, int(min(seeds)))
 
-    def _morl(self, path: str, soup: Soup) -> tuple[dict[str, float], Mapping[str, Tensor]]:
+    def _morl(self, path: str, soup: Soup) -> tuple[dict[str, float], Ingredient]:
         ingredient = Ingredient.load(path)
         info = ingredient.info
         mu = info.config.get("mu")
@@ -160,11 +172,11 @@ class InterpolationEvaluator(LightningModule):
                 f"morl: {path} weighs '{unknown[0]}', which is no evaluation reward; add it to those of module"
             )
         first = next(iter(soup.ingredients.values())).info
-        if (info.task, info.initialisation) != (first.task, first.initialisation):
+        if origin(info, soup.space) != origin(first, soup.space):
             raise RslitError(
                 f"morl: {path} has another task or initialisation than the experts; train it from the same"
             )
-        return {str(k): float(v) for k, v in mu.items()}, ingredient.state_dict()
+        return {str(k): float(v) for k, v in mu.items()}, ingredient
 
     def _lams(self, soup: Soup) -> list[dict[str, Fraction]]:
         if isinstance(self.lattice, int):
@@ -180,7 +192,13 @@ class InterpolationEvaluator(LightningModule):
             return  # memory-mapped files stay so
         soup, points, meta, seed = self._loaded
         states = {name: {k: v.to(self.device) for k, v in state.items()} for name, state in soup.states.items()}
-        moved = Soup(states, trainable_keys=soup.trainable_keys, extrapolate=self.extrapolate)
+        moved = Soup(
+            states,
+            trainable_keys=soup.trainable_keys,
+            extrapolate=self.extrapolate,
+            space=soup.space,
+            adapters=soup.adapters,
+        )
         self._loaded = (moved, points, meta, seed)
 
     def on_validation_start(self) -> None:

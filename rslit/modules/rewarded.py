@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,11 +15,12 @@ from torch import Tensor, nn
 
 from rslit.distributed import full_tensor, gather_states, own_state, sum_over_ranks
 from rslit.errors import RslitError
+from rslit.modules.initialisation import load_initialisation
 from rslit.rewards import Reward, WeightedSum
 from rslit.rollouts import Experience
 from rslit.samples import Samples
 from rslit.seeds import stream_seed
-from rslit.soup import Ingredient, Lam, Soup, fingerprint, is_poured
+from rslit.soup import Lam, Soup, fingerprint, is_poured
 
 __all__ = ["RewardedModule"]
 
@@ -160,25 +160,16 @@ class RewardedModule(LightningModule, ABC):
         Raises:
             RslitError: The ingredient is missing, broken, of another task, or of another shape.
         """
-        if self.initialisation is None:
-            return
-        ingredient = Ingredient.load(Path(self.initialisation))
-        if ingredient.info.task != self.task_class:
-            raise RslitError(
-                f"initialisation: {self.initialisation} is of task {ingredient.info.task}, this is {self.task_class}"
-            )
-        new, own = ingredient.state_dict(), self.policy.state_dict()
-        wanted = {k for k in own if k in self.trainable_keys or k not in dict(self.policy.named_parameters())}
-        if wanted != set(new):
-            odd = ", ".join(sorted(wanted ^ set(new))[:3])
-            raise RslitError(f"initialisation: {self.initialisation} has not this policy's weights ({odd}, ...)")
-        for key, value in new.items():
-            if own[key].shape != value.shape:
-                raise RslitError(
-                    f"initialisation: {key} is {tuple(value.shape)} in {self.initialisation} and "
-                    f"{tuple(own[key].shape)} in the policy; give both the same sizes"
-                )
-        self.policy.load_state_dict(new, strict=False)
+        if self.initialisation is not None:
+            load_initialisation(self.policy, self.initialisation, self.task_class, self.trainable_keys)
+
+    def ingredient_record(self) -> dict[str, Any]:
+        """What a task adds to the ``config`` of its ingredients."""
+        return {}
+
+    def ingredient_files(self, state: Mapping[str, Tensor]) -> dict[str, bytes]:
+        """More files of an ingredient's folder by name, for the weights `state`, so that others can load it too."""
+        return {}
 
     # -- Lightning ------------------------------------------------------------------------------------------------
 
@@ -211,14 +202,15 @@ class RewardedModule(LightningModule, ABC):
         """Collects a minibatch's numbers and logs their means once per rollout.
 
         Args:
-            stats: Scalars by metric name.
+            stats: Scalars by metric name; none for a minibatch that was left out.
             batch_idx: Index of the minibatch within the Lightning epoch.
             bar: Metrics that the progress bar shows.
         """
-        self._stats.append({k: torch.as_tensor(v).detach() for k, v in stats.items()})
+        if stats:
+            self._stats.append({k: torch.as_tensor(v).detach() for k, v in stats.items()})
         if (batch_idx + 1) % (self.epochs * self.minibatches):
             return
-        means = {key: float(torch.stack([s[key].float() for s in self._stats]).mean()) for key in self._stats[0]}
+        means = {key: float(torch.stack([s[key].float() for s in self._stats]).mean()) for key in self._stats[-1]}
         self._stats.clear()
         # Straight to the loggers: Lightning would write a value that is logged once per rollout again at every step.
         for logger in self.loggers:
@@ -226,10 +218,11 @@ class RewardedModule(LightningModule, ABC):
         for key in bar:
             self.log(key, means[key], prog_bar=True, logger=False)
 
-    def _evaluation_step(self, batch: Any, batch_idx: int) -> None:
+    def _evaluation_step(self, batch: Any, batch_idx: int) -> Samples:
         samples = self.evaluate(batch, stream_seed(self.seed, "evaluation", batch_idx))
         scores = torch.stack([samples.scores[r.name].double() for r in self.evaluation_rewards])
         self._totals.append(torch.stack([scores.nansum(1), (~scores.isnan()).double().sum(1)]))
+        return samples
 
     def _log_evaluation(self, stage: str) -> None:
         none = torch.zeros(2, len(self.evaluation_rewards), dtype=torch.float64, device=self.device)
@@ -238,13 +231,13 @@ class RewardedModule(LightningModule, ABC):
         for k, reward in enumerate(self.evaluation_rewards):
             self.log(f"{stage}/{self.task}/{reward.name}", (total[k] / count[k]).float(), sync_dist=True)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Evaluates; the means are logged as ``val/<task>/<reward>``."""
-        self._evaluation_step(batch, batch_idx)
+    def validation_step(self, batch: Any, batch_idx: int) -> Samples:
+        """Evaluates; the means are logged as ``val/<task>/<reward>``. Callbacks get the samples."""
+        return self._evaluation_step(batch, batch_idx)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Evaluates; the means are logged as ``test/<task>/<reward>``."""
-        self._evaluation_step(batch, batch_idx)
+    def test_step(self, batch: Any, batch_idx: int) -> Samples:
+        """Evaluates; the means are logged as ``test/<task>/<reward>``. Callbacks get the samples."""
+        return self._evaluation_step(batch, batch_idx)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Samples:
         """Evaluates and returns the samples with their scores."""

@@ -9,6 +9,7 @@ from rslit.objectives.kl import AdaptiveKL, FixedKL, k1, k2, k3, kl_estimate, wa
 from rslit.objectives.masked import masked_mean
 from rslit.objectives.ppo import PolicyLoss, clipped_policy_loss, value_loss, whiten
 from rslit.objectives.reinforce import greedy_advantages, leave_one_out_advantages, reinforce_loss
+from rslit.objectives.token_rewards import last_tokens, sequence_kl, token_advantages, token_rewards
 
 __all__ = [
     "AdaptiveKL",
@@ -21,10 +22,14 @@ __all__ = [
     "k2",
     "k3",
     "kl_estimate",
+    "last_tokens",
     "leave_one_out_advantages",
     "masked_mean",
     "reinforce_loss",
+    "sequence_kl",
     "tanh_normal",
+    "token_advantages",
+    "token_rewards",
     "value_loss",
     "warn_bad_pair",
     "whiten",

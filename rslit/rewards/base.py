@@ -6,17 +6,17 @@ Notation: B samples; a reward maps them to (B,) float32, higher is better, NaN w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from rslit.errors import RslitError
-from rslit.rewards.score import checked_values, reward_name
+from rslit.rewards.score import checked_values, reward_name, score
 from rslit.samples import Samples
 
-__all__ = ["FunctionReward", "Reward", "WeightedSum"]
+__all__ = ["FunctionReward", "Reward", "WeightedSum", "score_terms"]
 
 
 @runtime_checkable
@@ -108,7 +108,17 @@ class WeightedSum:
 
     def __call__(self, samples: Samples) -> Tensor:
         """Scores B samples, (B,) float32."""
-        columns = [checked_values(reward, samples) for reward in self.rewards]
+        return self.combine([checked_values(reward, samples) for reward in self.rewards])
+
+    def combine(self, columns: Sequence[Tensor]) -> Tensor:
+        """The weighted sum of scores that are there already.
+
+        Args:
+            columns: float32 (B,) of each reward, in their order, NaN where one does not apply.
+
+        Returns:
+            float32 (B,).
+        """
         # A text reward answers on the CPU, a reward model on its accelerator.
         values = torch.stack([column.to(columns[0].device) for column in columns])
         weights = torch.tensor(self.weights, dtype=values.dtype, device=values.device).unsqueeze(1)
@@ -162,6 +172,29 @@ class FunctionReward:
         """Scores B samples, (B,) float32."""
         values: Tensor = self.function(samples)
         return values
+
+
+def score_terms(reward: Reward, samples: Samples, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """A training reward and what it is made of, each of them computed once.
+
+    Args:
+        reward: A reward, or the WeightedSum of some.
+        samples: B samples.
+        step: For the message only.
+
+    Returns:
+        float32 (B,), never NaN, and the scores of the terms (of a plain reward: its own) by name, NaN where one does
+        not apply.
+
+    Raises:
+        RslitError: As `rslit.rewards.score` with `complete`.
+    """
+    if not isinstance(reward, WeightedSum):
+        values = score(reward, samples, step, complete=True)
+        return values, {reward.name: values}
+    terms = {term.name: score(term, samples, step) for term in reward.rewards}
+    total = FunctionReward(lambda _: reward.combine(list(terms.values())), reward.name)
+    return score(total, samples, step, complete=True), terms
 
 
 def _sum_range(ranges: list[tuple[float, float]], weights: list[float]) -> tuple[float, float]:

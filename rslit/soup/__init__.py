@@ -5,17 +5,22 @@ from rslit.soup.info import IngredientInfo
 from rslit.soup.ingredient import Ingredient, dtype_name, fingerprint, write_ingredient
 from rslit.soup.lam import Lam, format_lam, parse_lam
 from rslit.soup.lattice import lattice
+from rslit.soup.lora import LoraStack
+from rslit.soup.peft_folder import adapter_files
+from rslit.soup.poured import is_poured
 from rslit.soup.rounding import PourReport
-from rslit.soup.soup import Soup, is_poured
+from rslit.soup.soup import Soup
 from rslit.soup.stacked import StackedSoup
 
 __all__ = [
     "Ingredient",
     "IngredientInfo",
     "Lam",
+    "LoraStack",
     "PourReport",
     "Soup",
     "StackedSoup",
+    "adapter_files",
     "dtype_name",
     "export_soup",
     "fingerprint",

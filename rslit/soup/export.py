@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import rslit
 from rslit.errors import RslitError
+from rslit.soup.card import RECIPE, Export, card
+from rslit.soup.checks import base_of
 from rslit.soup.info import INFO, IngredientInfo
-from rslit.soup.ingredient import WEIGHTS, fingerprint
-from rslit.soup.lam import Lam, format_lam
-from rslit.soup.rounding import PourReport, Rounding
+from rslit.soup.ingredient import WEIGHTS, dtype_name, fingerprint
+from rslit.soup.lam import Lam
+from rslit.soup.merged import write_merged
+from rslit.soup.peft_folder import adapter_files, plain_config, stacked_adapter
+from rslit.soup.rounding import PourReport, Rounding, warn_if_rounded
 from rslit.soup.soup import Soup
 from rslit.soup.storage import new_folder, raw_bytes
 
@@ -28,19 +34,28 @@ def export_soup(
     *,
     scores: Mapping[str, Mapping[str, float]] | None = None,
     extrapolate: bool = False,
+    space: str | None = None,
+    merged: bool = False,
 ) -> Path:
-    """Write a soup as an ingredient folder with a model card, in one piece or not at all.
+    """Write a soup as a folder with a model card, in one piece or not at all.
 
-    The weights are streamed, so the model may be larger than memory. The folder holds `weights.safetensors`,
-    `ingredient.json` (its `config` has the recipe under `soup`) and `README.md`, and can be loaded as an ingredient.
+    What the folder holds beside `README.md`:
+
+    - An ingredient: `weights.safetensors` and `ingredient.json` (its `config` has the recipe under `soup`). The weights
+      are streamed, so the model may be larger than memory. A soup of LoRA ingredients in space factors is a PEFT
+      adapter as well, of the experts' rank.
+    - In space delta a PEFT adapter whose rank is the sum of the experts' ranks, with the recipe in `soup.json`.
+    - Merged: a model folder for `transformers`, with the recipe in `soup.json`.
 
     Args:
         paths: Ingredients, or ingredients by expert name.
         lam: λ by expert name.
-        out: The folder; an ingredient already there is replaced, anything else is not.
+        out: The folder; an ingredient or a soup already there is replaced, anything else is not.
         scores: Evaluation rewards for the card by model: `soup` and the experts' names. Experts not given show what
             their ingredient says.
         extrapolate: Allow λ outside [0, 1].
+        space: Where to interpolate; None is "weights", or "factors" if the ingredients are LoRA.
+        merged: Merge the soup into its base model.
 
     Returns:
         The folder's path.
@@ -49,11 +64,11 @@ def export_soup(
         UserWarning: The weights are stored in a half precision in which they are not the soup asked for.
 
     Raises:
-        RslitError: The ingredients do not belong together, λ does not fit, scores are of an unknown model, or the
-            folder cannot be written.
+        RslitError: The ingredients do not belong together, λ does not fit, scores are of an unknown model, the base is
+            not there, or the folder cannot be written.
     """
     out = Path(out)
-    soup = Soup.load(paths, extrapolate=extrapolate)
+    soup = Soup.load(paths, extrapolate=extrapolate, space=space)
     exact = soup.coefficients(lam)
     inputs = [ingredient.path for ingredient in soup.ingredients.values()]
     if out.exists() and any(path.samefile(out) for path in inputs):
@@ -62,20 +77,58 @@ def export_soup(
     if strangers:
         raise RslitError(f"scores of '{strangers[0]}', which is not in the soup; it has: soup, {', '.join(soup.names)}")
     table = {name: ingredient.info.scores for name, ingredient in soup.ingredients.items()} | dict(scores or {})
-    rounding = Rounding(exact)
-    with new_folder(out, marker=INFO) as folder:
-        soup.stream(exact, folder / WEIGHTS, rounding=rounding)
-        report = rounding.report()
-        info = _info(out.name or "soup", soup, report, table)
-        raw_bytes(folder / INFO, (info.to_json(str(out / INFO)).encode(),))
-        raw_bytes(folder / CARD, (_card(info, soup, report, table).encode(),))
+    base = base_of(next(iter(soup.ingredients.values())).info)
+    if merged and base is None:
+        raise RslitError(f"{inputs[0]}: names no base model (config.base) to merge into; export without --merged")
+    origin = base["name"] if base else None
+    name = out.name or "soup"
+    with new_folder(out, INFO, RECIPE) as folder:
+        if merged and origin is not None:
+            report = write_merged(soup, exact, origin, folder)
+            export = Export(name, "transformers", origin, soup, report, table)
+        elif soup.adapters:
+            report = _write_adapter(soup, exact, origin or "", folder)
+            export = Export(name, "peft", origin, soup, report, table)
+        else:
+            report = _write_weights(soup, exact, folder)
+            export = Export(name, "rslit", origin, soup, report, table)
+        if export.ingredient:
+            raw_bytes(folder / INFO, (_info(export).to_json(str(out / INFO)).encode(),))
+        else:
+            raw_bytes(folder / RECIPE, (_recipe_file(export).encode(),))
+        raw_bytes(folder / CARD, (card(export).encode(),))
+    if merged:
+        warn_if_rounded(report)
     return out
 
 
-def _info(name: str, soup: Soup, report: PourReport, table: Mapping[str, Mapping[str, float]]) -> IngredientInfo:
-    infos = {expert: ingredient.info for expert, ingredient in soup.ingredients.items()}
-    first = next(iter(infos.values()))
-    recipe: dict[str, Any] = {
+def _write_weights(soup: Soup, exact: dict[str, Fraction], folder: Path) -> PourReport:
+    rounding = Rounding(exact)
+    soup.stream(exact, folder / WEIGHTS, rounding=rounding)
+    return rounding.report()
+
+
+def _write_adapter(soup: Soup, exact: dict[str, Fraction], base: str, folder: Path) -> PourReport:
+    if soup.space == "delta":
+        state, config = stacked_adapter(soup, exact, base)
+        dtype = dtype_name(state, state)
+        report = PourReport(exact, {name: float(value) for name, value in exact.items()}, 0.0, dtype)
+    else:
+        report = _write_weights(soup, exact, folder)
+        state, config = soup.state_dict(exact), _factors_config(soup, base)
+    for name, content in adapter_files(state, config).items():
+        raw_bytes(folder / name, (content,))
+    return report
+
+
+def _factors_config(soup: Soup, base: str) -> dict[str, Any]:
+    """The first expert's: in space factors they agree on all that counts."""
+    return plain_config(next(iter(soup.adapters.values())), base)
+
+
+def _recipe(export: Export) -> dict[str, Any]:
+    soup, report = export.soup, export.report
+    return {
         "space": soup.space,
         "lam": {expert: str(value) for expert, value in report.lam.items()},
         "effective_lam": report.effective,
@@ -84,88 +137,48 @@ def _info(name: str, soup: Soup, report: PourReport, table: Mapping[str, Mapping
         "experts": [
             {
                 "name": expert,
-                "path": str(soup.ingredients[expert].path),
-                "reward": info.reward,
-                "step": info.step,
+                "path": str(ingredient.path),
+                "reward": ingredient.info.reward,
+                "step": ingredient.info.step,
+                "initialisation": ingredient.info.initialisation,
                 "weights": fingerprint(soup.states[expert]),
             }
-            for expert, info in infos.items()
+            for expert, ingredient in soup.ingredients.items()
         ],
     }
+
+
+def _info(export: Export) -> IngredientInfo:
+    soup = export.soup
+    infos = [ingredient.info for ingredient in soup.ingredients.values()]
+    config: dict[str, Any] = {"soup": _recipe(export)}
+    if "base" in infos[0].config:
+        config["base"] = infos[0].config["base"]
+    if soup.adapters:
+        config["adapter"] = _factors_config(soup, export.base or "")
     return IngredientInfo(
-        expert=name,
-        task=first.task,
-        reward=" + ".join(dict.fromkeys(info.reward for info in infos.values())),
-        step=max(info.step for info in infos.values()),
-        initialisation=first.initialisation,
-        trainable_keys=list(first.trainable_keys),
-        dtype=first.dtype,
-        scores=dict(table.get("soup", {})),
-        config={"soup": recipe},
+        expert=export.name,
+        task=infos[0].task,
+        reward=" + ".join(dict.fromkeys(info.reward for info in infos)),
+        step=max(info.step for info in infos),
+        initialisation=infos[0].initialisation,
+        trainable_keys=list(infos[0].trainable_keys),
+        dtype=infos[0].dtype,
+        scores=dict(export.scores.get("soup", {})),
+        config=config,
     )
 
 
-def _card(info: IngredientInfo, soup: Soup, report: PourReport, table: Mapping[str, Mapping[str, float]]) -> str:
-    experts = "\n".join(
-        f"| {_cell(name)} | {_cell(ingredient.info.reward)} | {ingredient.info.step} "
-        f"| {report.lam[name]} | {_number(report.effective[name])} |"
-        for name, ingredient in soup.ingredients.items()
-    )
-    lam = format_lam(report.lam)
-    return f"""---
-library_name: rslit
-tags: [rewarded-soups, model-merging]
----
-
-# {info.expert}
-
-A rewarded soup ([Ramé et al., 2023](https://arxiv.org/abs/2306.04488)): the weights of {len(soup.names)} experts,
-fine-tuned from one initialisation on one reward each, interpolated with the coefficients λ.
-
-| expert | reward | step | λ | effective λ |
-|---|---|---|---|---|
-{experts}
-
-- Task: `{info.task}`
-- Space: {soup.space}
-- Weights stored in {report.dtype}; rounding error {report.error:.2g} of the distance between the experts
-- Initialisation: `{info.initialisation}`
-- Made with rslit {info.version}
-
-## Scores
-
-{_scores(table)}
-
-## How to load
-
-```python
-from rslit.soup import Ingredient
-
-state = Ingredient.load("{info.expert}").state_dict()
-```
-
-or, without rslit, `safetensors.torch.load_file("{info.expert}/{WEIGHTS}")`. The experts' paths and fingerprints are in
-`{INFO}`. From the experts the folder is made again by
-
-```
-rslit soup --ingredients {" ".join(soup.names)} --lam {lam} --out {info.expert}
-```
-"""
-
-
-def _scores(table: Mapping[str, Mapping[str, float]]) -> str:
-    rewards = sorted({reward for row in table.values() for reward in row})
-    if not rewards:
-        return "Not evaluated."
-    rows = [[name, *(_number(row.get(reward)) for reward in rewards)] for name, row in table.items() if row]
-    lines = [["model", *rewards], ["---"] * (len(rewards) + 1), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
-
-
-def _number(value: float | Fraction | None) -> str:
-    return "" if value is None or value != value else f"{float(value):.4g}"
-
-
-def _cell(text: str) -> str:
-    """Text that cannot break a Markdown table."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].replace("|", "\\|")
+def _recipe_file(export: Export) -> str:
+    """`soup.json`: what `ingredient.json` would say, of a folder that is no ingredient."""
+    infos = [ingredient.info for ingredient in export.soup.ingredients.values()]
+    scores = {key: None if math.isnan(value) else value for key, value in export.scores.get("soup", {}).items()}
+    data = {
+        "task": infos[0].task,
+        "library": export.library,
+        "base": infos[0].config["base"],
+        "scores": scores,
+        "version": rslit.__version__,
+        "soup": _recipe(export),
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

@@ -79,7 +79,7 @@ def write_ingredient(
     _check_state(path, state, info)
     text = info.to_json(str(path / INFO))
     header, keys = safetensors_header({key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in state.items()})
-    with new_folder(path, marker=INFO) as folder:
+    with new_folder(path, INFO) as folder:
         raw_bytes(folder / WEIGHTS, (header, *(tensor_bytes(state[key]) for key in keys)))
         raw_bytes(folder / INFO, (text.encode(),))
         for name, content in extra_files.items():

@@ -77,19 +77,24 @@ class Rounding:
         self._square = 0.0
         self._dtypes: set[str] = set()
 
-    def add(self, stored: Tensor, experts: Sequence[Tensor]) -> None:
+    def add(self, stored: Tensor, experts: Sequence[Tensor], wanted: Tensor | None = None) -> None:
         """Take in one weight.
 
         Args:
             stored: The soup's weight as stored, any shape.
             experts: The same weight of every expert, in the order of λ.
+            wanted: The soup's weight before it was rounded; None if it is the experts' mean.
         """
         self._dtypes.add(str(stored.dtype).removeprefix("torch."))
         lam = torch.tensor([float(value) for value in self._lam.values()], dtype=torch.float64)
-        for rounded, first, *others in tiles((stored, *experts), _TILE):
+        for rounded, first, *rest in tiles((stored, *experts, *([] if wanted is None else [wanted])), _TILE):
+            target = None if wanted is None else rest.pop()
             origin = first.double().flatten()
-            differences = torch.stack([torch.zeros_like(origin), *(e.double().flatten() - origin for e in others)])
-            error = rounded.double().flatten() - origin - lam.to(origin.device) @ differences
+            differences = torch.stack([torch.zeros_like(origin), *(e.double().flatten() - origin for e in rest)])
+            if target is None:
+                error = rounded.double().flatten() - origin - lam.to(origin.device) @ differences
+            else:
+                error = rounded.double().flatten() - target.double().flatten()
             self._gram += (differences @ differences.T).cpu()
             self._projection += (differences @ error).cpu()
             self._square += float(error @ error)

@@ -7,36 +7,23 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
-from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from rslit.errors import RslitError
-from rslit.soup.blend import FLOATS, blend, local_shard, steps, tiles
-from rslit.soup.checks import check_ingredients, check_states
+from rslit.soup.adapters import SPACES, Adapter
+from rslit.soup.blend import FLOATS, blend, local_shard, steps
+from rslit.soup.checks import adapter_of, check_ingredients, check_lora, check_states, resolve_space
 from rslit.soup.ingredient import Ingredient
 from rslit.soup.lam import Lam, coefficients
-from rslit.soup.rounding import PourReport, Rounding, warn_if_rounded
-from rslit.soup.storage import new_file, safetensors_header, tensor_bytes
+from rslit.soup.poured import pouring
+from rslit.soup.rounding import PourReport, Rounding
+from rslit.soup.streaming import stored_report, stream_states
 
-__all__ = ["Soup", "is_poured"]
+__all__ = ["Soup"]
 
 M = TypeVar("M", bound=nn.Module)
-
-_HALVES = (torch.float16, torch.bfloat16)
-# 4 MB of float32 at a time.
-_STREAM_TILE = 1 << 20
-_POURED: WeakSet[nn.Module] = WeakSet()
-
-
-def is_poured(module: nn.Module) -> bool:
-    """Whether `module`, a part of it or a whole it is part of holds a soup right now (inside `Soup.at`).
-
-    Its weights are then not the ones being trained: whoever saves checkpoints should refuse.
-    """
-    own = set(module.modules())
-    return any(not own.isdisjoint(poured.modules()) for poured in _POURED)
 
 
 class Soup:
@@ -47,24 +34,32 @@ class Soup:
     agree stays bit for bit what it is for every λ; and the bits depend on the experts' names, not on the order in
     which experts or λ are given.
 
+    LoRA experts have two spaces. In `factors` (the default, and the paper's) A and B are interpolated entry by entry:
+    a soup is an adapter like the experts', and all of this class works. In `delta` the products s B A are: a soup has a
+    higher rank than the experts and fits into no adapter of theirs, so it is not poured but evaluated per sample
+    (`LoraStack`) or exported.
+
     Args:
         states: State dict by expert name. The tensors are borrowed: do not change them while the soup lives.
         trainable_keys: Weights to interpolate; all other tensors are frozen buffers, equal in all experts. None takes
             every floating tensor.
         extrapolate: Allow λ outside [0, 1].
         ingredients: Where the states come from, by expert name; `Soup.load` gives it.
+        space: Where to interpolate: "weights", or for LoRA "factors" or "delta"; None chooses the first that applies.
+        adapters: PEFT's adapter config by expert name, if the experts are LoRA.
 
     Attributes:
         states: The experts' tensors by name and key.
         trainable_keys: The weights that are interpolated, in the order of the first expert.
         ingredients: The ingredients by expert name if the soup was loaded from disk, else empty.
         extrapolate: Whether λ may leave [0, 1].
+        space: Where the soup interpolates, to be named in every result.
+        adapters: Adapter configs by expert name; empty without LoRA.
 
     Raises:
-        RslitError: Keys, shapes, dtypes or frozen buffers differ, or two experts are the same weights.
+        RslitError: Keys, shapes, dtypes or frozen buffers differ, two experts are the same weights, or adapters cannot
+            be interpolated in the space.
     """
-
-    space = "weights"
 
     def __init__(
         self,
@@ -73,6 +68,8 @@ class Soup:
         trainable_keys: Collection[str] | None = None,
         extrapolate: bool = False,
         ingredients: Mapping[str, Ingredient] | None = None,
+        space: str | None = None,
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         if not states or not all(states.values()):
             raise RslitError("a soup needs at least one expert, and every expert a weight; give state dicts by name")
@@ -91,19 +88,31 @@ class Soup:
         self._storages = {t.untyped_storage().data_ptr() for state in self.states.values() for t in state.values()} - {
             0
         }
-        check_states(self.states, self._trainable, {name: str(i.path) for name, i in self.ingredients.items()})
+        self.adapters = {name: dict(adapters[name]) for name in states if name in adapters} if adapters else {}
+        self.space = resolve_space(space, self.names, self.adapters)
+        sources = {name: str(i.path) for name, i in self.ingredients.items()}
+        if self.adapters:
+            check_lora(self.states, self.adapters, self.space, sources)
+        check_states(self.states, self._trainable, sources, self.space)
 
     @classmethod
-    def load(cls, paths: Sequence[str | Path] | Mapping[str, str | Path], *, extrapolate: bool = False) -> Soup:
+    def load(
+        cls,
+        paths: Sequence[str | Path] | Mapping[str, str | Path],
+        *,
+        extrapolate: bool = False,
+        space: str | None = None,
+    ) -> Soup:
         """Open ingredients as a soup. Weights stay on disk (memory-mapped) until they are poured.
 
         Args:
             paths: Folders of ingredients, which give the experts' names, or folders by name.
             extrapolate: Allow λ outside [0, 1].
+            space: Where to interpolate; None is "weights", or "factors" if the ingredients are LoRA.
 
         Raises:
             RslitError: An ingredient cannot be read, two have one name, or they do not belong together: different
-                tasks, initialisations or trainable weights, or anything the constructor refuses.
+                tasks, bases, initialisations or trainable weights, or anything the constructor refuses.
         """
         if isinstance(paths, str | Path):
             raise RslitError(f"{paths}: give a list of ingredients, not one path")
@@ -118,12 +127,16 @@ class Soup:
             ingredients[name] = ingredient
         if not ingredients:
             raise RslitError("a soup needs at least one ingredient; give their folders")
-        check_ingredients(ingredients)
+        configs = {name: adapter_of(ingredient.info) for name, ingredient in ingredients.items()}
+        adapters = {name: config for name, config in configs.items() if config is not None}
+        check_ingredients(ingredients, resolve_space(space, ingredients, adapters))
         return cls(
             {name: ingredient.state_dict() for name, ingredient in ingredients.items()},
             trainable_keys=next(iter(ingredients.values())).info.trainable_keys,
             extrapolate=extrapolate,
             ingredients=ingredients,
+            space=space,
+            adapters=adapters,
         )
 
     @property
@@ -133,9 +146,9 @@ class Soup:
 
     @property
     def initialisation(self) -> str | None:
-        """Fingerprint of the weights all experts started from; None for experts in memory."""
-        ingredient = next(iter(self.ingredients.values()), None)
-        return ingredient.info.initialisation if ingredient else None
+        """Fingerprint of the weights all experts started from; None for experts in memory, or if theirs differ."""
+        known = {ingredient.info.initialisation for ingredient in self.ingredients.values()}
+        return known.pop() if len(known) == 1 else None
 
     def coefficients(self, lam: Lam) -> dict[str, Fraction]:
         """Exact λ of every expert, checked; see `rslit.soup.lam.coefficients`.
@@ -149,8 +162,9 @@ class Soup:
         """The soup at λ as new tensors, in the experts' dtypes and on their devices, frozen buffers included.
 
         Raises:
-            RslitError: λ does not fit this soup.
+            RslitError: λ does not fit this soup, or its space is delta.
         """
+        self.check_pourable()
         first = next(iter(self.states.values()))
         out = {key: torch.empty_like(tensor, memory_format=torch.contiguous_format) for key, tensor in first.items()}
         self.pour(lam, out)
@@ -166,8 +180,9 @@ class Soup:
 
         Raises:
             RslitError: λ does not fit this soup; a key is missing, a shape differs, a frozen buffer's dtype differs,
-                or a target is an expert's own memory. Nothing has been written then.
+                a target is an expert's own memory, or the space is delta. Nothing has been written then.
         """
+        self.check_pourable()
         chain = steps(self.coefficients(lam))
         first = next(iter(self.states.values()))
         for key, tensor in first.items():
@@ -209,22 +224,20 @@ class Soup:
         Raises:
             RslitError: As for `pour`, or the module (or a part of it) already holds a soup.
         """
-        if is_poured(module):
-            raise RslitError(f"{type(module).__name__} already holds a soup; leave the other Soup.at first")
+        self.check_pourable()
         live = dict(module.named_parameters(remove_duplicate=False)) | dict(
             module.named_buffers(remove_duplicate=False)
         )
         first = next(iter(self.states.values()))
-        own = {key: local_shard(key, live[key], [])[0].clone() for key in first if key in live}
-        _POURED.add(module)
-        try:
-            self.pour(lam, live)
-            yield module
-        finally:
-            with torch.no_grad():
-                for key, tensor in own.items():
-                    local_shard(key, live[key], [])[0].copy_(tensor)
-            _POURED.discard(module)
+        with pouring(module):
+            own = {key: local_shard(key, live[key], [])[0].clone() for key in first if key in live}
+            try:
+                self.pour(lam, live)
+                yield module
+            finally:
+                with torch.no_grad():
+                    for key, tensor in own.items():
+                        local_shard(key, live[key], [])[0].copy_(tensor)
 
     def stream(
         self, lam: Lam, out_path: str | Path, *, dtype: torch.dtype | None = None, rounding: Rounding | None = None
@@ -243,35 +256,12 @@ class Soup:
             UserWarning: In float16 or bfloat16, if the effective λ is off or the rounding error large.
 
         Raises:
-            RslitError: λ does not fit this soup, `dtype` is no floating dtype, or the file cannot be written.
+            RslitError: λ does not fit this soup, `dtype` is no floating dtype, the file cannot be written, or the space
+                is delta.
         """
-        exact = self.coefficients(lam)
-        chain = steps(exact)
-        if dtype is not None and dtype not in FLOATS:
-            raise RslitError(f"a soup cannot be stored in {dtype}; choose float32, float64, bfloat16 or float16")
-        first = next(iter(self.states.values()))
-        dtypes = {key: dtype or first[key].dtype if key in self._trainable else first[key].dtype for key in first}
-        if rounding is None and any(dtypes[key] in _HALVES for key in self.trainable_keys):
-            rounding = Rounding(exact)
-        header, keys = safetensors_header({key: (dtypes[key], tuple(first[key].shape)) for key in first})
-        names = self.names
-        # One buffer for all tiles: fresh pages for each would cost as much as the arithmetic.
-        buffers = {wanted: torch.empty(_STREAM_TILE, dtype=wanted) for wanted in set(dtypes.values())}
-        with new_file(Path(out_path)) as file, torch.no_grad():
-            file.write(header)
-            for key in keys:
-                for pieces in tiles([self.states[name][key].contiguous() for name in names], _STREAM_TILE):
-                    if key not in self._trainable:
-                        file.write(tensor_bytes(pieces[0]))
-                        continue
-                    stored = buffers[dtypes[key]][: pieces[0].numel()]
-                    by_name = dict(zip(names, pieces, strict=True))
-                    blend(stored, [by_name[name] for name, _ in chain], [weight for _, weight in chain])
-                    file.write(tensor_bytes(stored))
-                    if rounding is not None:
-                        rounding.add(stored, pieces)
-        if rounding is not None and any(dtypes[key] in _HALVES for key in self.trainable_keys):
-            warn_if_rounded(rounding.report())
+        self.check_pourable()
+        exact, path = self.coefficients(lam), Path(out_path)
+        stream_states(self.states, self._trainable, exact, path, dtype=dtype, rounding=rounding)
 
     def report(self, lam: Lam, *, dtype: torch.dtype | None = None) -> PourReport:
         """Where the soup at λ ends up once rounded to the dtype it is stored in.
@@ -281,16 +271,20 @@ class Soup:
             dtype: Floating dtype of the stored weights; None is the experts'.
 
         Raises:
-            RslitError: λ does not fit this soup.
+            RslitError: λ does not fit this soup, or its space is delta.
         """
-        exact = self.coefficients(lam)
-        chain = steps(exact)
-        rounding = Rounding(exact)
-        with torch.no_grad():
-            for key in self.trainable_keys:
-                for pieces in tiles([state[key] for state in self.states.values()]):
-                    by_name = dict(zip(self.names, pieces, strict=True))
-                    stored = torch.empty_like(pieces[0], dtype=dtype)
-                    blend(stored, [by_name[name] for name, _ in chain], [weight for _, weight in chain])
-                    rounding.add(stored, pieces)
-        return rounding.report()
+        self.check_pourable()
+        return stored_report(self.states, self.trainable_keys, self.coefficients(lam), dtype)
+
+    def check_pourable(self) -> None:
+        """Refuse to be poured, written or stacked as weights of the experts' shapes.
+
+        Raises:
+            RslitError: The space is delta.
+        """
+        if self.space == SPACES[1]:
+            raise RslitError(
+                "a soup in space delta has a higher rank than its experts' adapters and cannot be poured into one; "
+                "evaluate it per sample (rslit.soup.LoraStack), export it (rslit soup --space delta) or use space "
+                "factors"
+            )

@@ -41,12 +41,13 @@ class StackedSoup:
         buffers: Frozen buffers by key, shared by all λ.
 
     Raises:
-        RslitError: There is no λ, one does not fit the soup, or no key begins with the prefix.
+        RslitError: There is no λ, one does not fit the soup, its space is delta, or no key begins with the prefix.
     """
 
     def __init__(self, soup: Soup, lams: Sequence[Lam], *, prefix: str = "") -> None:
         if not lams:
             raise RslitError("a stacked soup needs at least one lam")
+        soup.check_pourable()
         self.lams: list[dict[str, Fraction]] = [soup.coefficients(lam) for lam in lams]
         trainable = set(soup.trainable_keys)
         self.params: dict[str, Tensor] = {}

@@ -106,14 +106,14 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def new_folder(path: Path, marker: str) -> Iterator[Path]:
+def new_folder(path: Path, *markers: str) -> Iterator[Path]:
     """Fill a folder aside, then put it in the place of the one at `path`, if any.
 
     One writer per path: with several ranks, write from one.
 
     Args:
         path: Where the folder ends up.
-        marker: File that shows an existing folder to be one of ours, so that it may be replaced.
+        markers: Files each of which shows an existing folder to be one of ours, so that it may be replaced.
 
     Yields:
         The folder to fill (use `raw_bytes` or sync the files yourself).
@@ -124,8 +124,10 @@ def new_folder(path: Path, marker: str) -> Iterator[Path]:
     """
     new, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
     with _refusals(path):
-        if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
-            raise RslitError(f"{path}: the folder holds something else (no {marker}); choose another folder")
+        if path.is_dir() and any(path.iterdir()) and not any((path / marker).is_file() for marker in markers):
+            raise RslitError(
+                f"{path}: the folder holds something else (no {' or '.join(markers)}); choose another folder"
+            )
         if path.exists() and not path.is_dir():
             raise RslitError(f"{path}: is a file; choose another name for the folder")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -96,8 +96,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_imports_torch_and_nothing_heavier() -> None:
-    code = (
-        "import sys, rslit.soup; print([m for m in ('lightning', 'pandas', 'scipy', 'matplotlib') if m in sys.modules])"
-    )
+    heavy = ("lightning", "pandas", "scipy", "matplotlib", "transformers", "peft")
+    code = f"import sys, rslit.soup; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -23,7 +23,7 @@ from rslit.soup import storage as storage_module
 def test_bytes_are_those_of_save_file(
     tmp_path: Path, n: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rslit.soup.soup._STREAM_TILE", 7)  # many tiles, the last one short
+    monkeypatch.setattr("rslit.soup.streaming._TILE", 7)  # many tiles, the last one short
     soup = Soup.load(write_all(tmp_path, states(n, dtype)))
     lam = {name: 1 / n for name in soup.names}
     soup.stream(lam, tmp_path / "ours.safetensors")

@@ -1,0 +1,252 @@
+"""Prompts: the data of text-to-text tasks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+
+from rslit.datamodules.base import RewardedDataModule
+from rslit.datamodules.text_prompts import Part, Prompt, PromptSource, Tally
+from rslit.datamodules.text_templates import Template, encode, prefix_ids, render
+from rslit.errors import RslitError
+from rslit.seeds import generator
+
+__all__ = ["TextDataModule"]
+
+TextBatch = dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A prompt with everything a batch holds of it."""
+
+    prompt: Prompt
+    text: str
+    ids: list[int]
+    prefix_ids: list[int]
+    prefix: str
+
+
+def _collate(chosen: Sequence[_Ready]) -> TextBatch:
+    return {
+        "items": [ready.prompt.item for ready in chosen],
+        "prompt_ids": [ready.ids for ready in chosen],
+        "question": [ready.prompt.question for ready in chosen],
+        "prompt": [ready.text for ready in chosen],
+        "prefix_ids": [ready.prefix_ids for ready in chosen],
+        "prefix": [ready.prefix for ready in chosen],
+        "reference": [ready.prompt.reference for ready in chosen],
+    }
+
+
+class _TrainingBatches:
+    """One Lightning epoch of batches, a stretch of an endless walk through the prompts.
+
+    The walk passes over all prompts again and again, each time in another order, less what does not fill a batch on
+    every rank. Where an epoch begins follows from its number and the orders from the seed, so resuming needs no cursor.
+    """
+
+    def __init__(self, owner: TextDataModule, prompts: list[_Ready]) -> None:
+        self.owner, self.prompts = owner, prompts
+        self.per_pass = len(prompts) // (owner.world_size * owner.batch_size)
+
+    def __len__(self) -> int:
+        return self.owner.rollouts_per_epoch or self.per_pass
+
+    def __iter__(self) -> Iterator[TextBatch]:
+        owner = self.owner
+        epoch = 0 if owner.trainer is None else owner.trainer.current_epoch
+        order: tuple[int, list[int]] = (-1, [])
+        for k in range(epoch * len(self), (epoch + 1) * len(self)):
+            number, place = divmod(k, self.per_pass)
+            if order[0] != number:
+                stream = generator(owner.seed, "prompts", number)
+                order = number, torch.randperm(len(self.prompts), generator=stream).tolist()
+            start = (place * owner.world_size + owner.rank) * owner.batch_size
+            yield _collate([self.prompts[i] for i in order[1][start : start + owner.batch_size]])
+
+
+class _EvaluationBatches:
+    """This rank's held-out prompts, batch by batch.
+
+    No DataLoader: Lightning would give it a sampler that repeats prompts to even out the ranks, and counts them twice.
+    """
+
+    def __init__(self, prompts: Sequence[_Ready], batch_size: int) -> None:
+        self.prompts, self.batch_size = prompts, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.prompts) / self.batch_size)
+
+    def __iter__(self) -> Iterator[TextBatch]:
+        for start in range(0, len(self.prompts), self.batch_size):
+            yield _collate(self.prompts[start : start + self.batch_size])
+
+
+class TextDataModule(RewardedDataModule):
+    """Prompts to train on and held-out prompts to evaluate on.
+
+    A batch, in training and evaluation, is a dict of equally long lists: ``items`` (ids), ``prompt_ids`` (token ids of
+    the whole prompt, with the reference's prefix), ``question``, ``prompt`` (the text, without prefix), ``prefix_ids``
+    and ``prefix`` (the beginning of the reference that the answer goes on from, if any), ``reference``.
+
+    The tokenizer is that of the module under the trainer.
+    """
+
+    def __init__(
+        self,
+        source: PromptSource,
+        template: Template = "chat",
+        system: str | None = None,
+        prefix_tokens: tuple[int, int] | None = None,
+        batch_size: int = 128,
+        rollouts_per_epoch: int | None = None,
+        eval_prompts: int = 200,
+        eval_batch_size: int | None = None,
+        max_prompt_tokens: int | None = None,
+    ) -> None:
+        """Takes a source and sizes.
+
+        Args:
+            source: Where prompts come from: one of the paper's tasks, or a table of one's own.
+            template: ``alpaca`` (one line, as in the paper's code), ``chat`` (the tokenizer's) or ``plain``.
+            system: The system's turn of ``chat``; default what the template has itself.
+            prefix_tokens: Bounds, both included, of how many tokens of the reference each prompt carries; the paper's
+                code has (2, 7). The number is drawn once per item, independently of the seed.
+            batch_size: Prompts of a rollout, on each device.
+            rollouts_per_epoch: Rollouts in one Lightning epoch; default one pass over the data. Shorter epochs go on
+                where the one before stopped.
+            eval_prompts: Prompts of an evaluation, over all devices: the first of the held-out part.
+            eval_batch_size: Held-out prompts answered side by side for each λ; default `batch_size`.
+            max_prompt_tokens: Longer prompts (with prefix) are left out.
+        """
+        super().__init__()
+        sizes = {"batch_size": batch_size, "rollouts_per_epoch": rollouts_per_epoch, "eval_prompts": eval_prompts}
+        sizes |= {"eval_batch_size": eval_batch_size, "max_prompt_tokens": max_prompt_tokens}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
+                raise RslitError(f"data.{name} must be at least 1, got {value}")
+        if prefix_tokens is not None and not 0 <= prefix_tokens[0] <= prefix_tokens[1]:
+            raise RslitError(f"data.prefix_tokens must be two bounds, the smaller first, got {list(prefix_tokens)}")
+        if system is not None and template != "chat":
+            raise RslitError(f"data.system is the system's turn of template 'chat'; template '{template}' has none")
+        self.source = source
+        self.template: Template = template
+        self.system = system
+        self.prefix_tokens = prefix_tokens
+        self.batch_size = batch_size
+        self.rollouts_per_epoch = rollouts_per_epoch
+        self.eval_prompts = eval_prompts
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.max_prompt_tokens = max_prompt_tokens
+        self._ready: dict[Part, list[_Ready]] = {}
+
+    @property
+    def seed(self) -> int:
+        """The run's seed, as ``seed_everything`` set it."""
+        return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes, 1 without a trainer."""
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    # -- loaders --------------------------------------------------------------------------------------------------
+
+    def batches(self) -> _TrainingBatches:
+        """Prompts to answer in training.
+
+        Raises:
+            RslitError: No data, or too few for one batch on each device.
+        """
+        prompts = self._prepared("train")
+        if len(prompts) < self.batch_size * self.world_size:
+            raise RslitError(
+                f"data.batch_size: {self.batch_size} prompts on each of {self.world_size} devices are more than the "
+                f"{len(prompts)} of {self.source.place('train')}"
+            )
+        return _TrainingBatches(self, prompts)
+
+    def _evaluation_batches(self) -> _EvaluationBatches:
+        prompts = self._prepared("eval")[: self.eval_prompts]
+        return _EvaluationBatches(prompts[self.rank :: self.world_size], self.eval_batch_size)
+
+    def val_dataloader(self) -> _EvaluationBatches:
+        """The held-out prompts."""
+        return self._evaluation_batches()
+
+    def test_dataloader(self) -> _EvaluationBatches:
+        """The held-out prompts."""
+        return self._evaluation_batches()
+
+    def predict_dataloader(self) -> _EvaluationBatches:
+        """The held-out prompts."""
+        return self._evaluation_batches()
+
+    # -- prompts --------------------------------------------------------------------------------------------------
+
+    def _module(self) -> Any:
+        module: Any = None if self.trainer is None else self.trainer.lightning_module
+        for candidate in (module, getattr(module, "module", None)):
+            if getattr(candidate, "tokenizer", None) is not None:
+                return candidate
+        raise RslitError(f"data: {type(module).__name__} has no tokenizer; TextDataModule goes with a TextModule")
+
+    def _prepared(self, part: Part) -> list[_Ready]:
+        """All prompts of a part, ready for batches; read and split into tokens once."""
+        if part not in self._ready:
+            module = self._module()
+            prompts, tally = self.source.prompts(part)
+            if part == "eval" and self.max_prompt_tokens is None:
+                prompts = prompts[: self.eval_prompts]  # splitting the rest into tokens would be for nothing
+            ready = [p for p in self._encode(module.tokenizer, prompts) if self._fits(p, tally)]
+            if not ready:
+                raise RslitError(f"data.source: no prompt is left of {self.source.place(part)}: {tally}")
+            self._check_context(module, ready)
+            self._ready[part] = ready
+            rank_zero_info(f"data: {self._report(part, len(ready), tally)}")
+        return self._ready[part]
+
+    def _encode(self, tokenizer: Any, prompts: Sequence[Prompt]) -> Iterator[_Ready]:
+        texts = [render(tokenizer, prompt, self.template, self.system) for prompt in prompts]
+        prefixes: list[list[int]] = [[] for _ in prompts]
+        if self.prefix_tokens is not None:
+            if not any(prompt.reference for prompt in prompts):
+                raise RslitError("data.prefix_tokens: the prompts have no references to begin with; set it to null")
+            prefixes = prefix_ids(tokenizer, prompts, self.prefix_tokens)
+        starts = [tokenizer.decode(prefix) if prefix else "" for prefix in prefixes]
+        for prompt, text, ids, prefix, start in zip(
+            prompts, texts, encode(tokenizer, texts, self.template), prefixes, starts, strict=True
+        ):
+            yield _Ready(prompt, text, ids + prefix, prefix, start)
+
+    def _fits(self, ready: _Ready, tally: Tally) -> bool:
+        if self.max_prompt_tokens is None or len(ready.ids) <= self.max_prompt_tokens:
+            return True
+        tally.take(f"more than {self.max_prompt_tokens} tokens")
+        return False
+
+    def _check_context(self, module: Any, prompts: Sequence[_Ready]) -> None:
+        context = getattr(module, "context_length", None)
+        if context is None:
+            return
+        new = int(getattr(module, "max_new_tokens", None) or 0)
+        longest = max(prompts, key=lambda ready: len(ready.ids))
+        if len(longest.ids) + new > context:
+            raise RslitError(
+                f"data: the prompt of item {longest.prompt.item} has {len(longest.ids)} tokens, with {new} new ones "
+                f"more than the model's context of {context}; set data.max_prompt_tokens to {context - new} or less"
+            )
+
+    def _report(self, part: Part, count: int, tally: Tally) -> str:
+        if part == "eval":
+            count = min(count, self.eval_prompts)
+            fewer = f" (eval_prompts asks for {self.eval_prompts:,})" if count < self.eval_prompts else ""
+            return f"{count:,} prompts to evaluate on{fewer} from {self.source.place(part)}: {tally}"
+        return f"{count:,} prompts to train on from {self.source.place(part)}: {tally}"

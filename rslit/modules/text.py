@@ -1,0 +1,320 @@
+"""Text-to-text: PPO, RLOO and REINFORCE for causal language models with LoRA (paper, section 3.1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from rslit.distributed import mean_over_ranks
+from rslit.language import (
+    Answers,
+    EvaluationOptions,
+    KLOptions,
+    PolicyOptions,
+    Reference,
+    SamplingOptions,
+    Speaker,
+    build_policy,
+)
+from rslit.modules.rewarded import RewardedModule
+from rslit.modules.text_checks import check_base, check_options, warn_negative_kl, warn_ratio, warn_unmoved
+from rslit.modules.text_experience import Advantages, Algorithm, rollout_numbers
+from rslit.modules.text_samples import text_samples
+from rslit.objectives import (
+    AdaptiveKL,
+    FixedKL,
+    clipped_policy_loss,
+    kl_estimate,
+    masked_mean,
+    sequence_kl,
+    value_loss,
+)
+from rslit.rewards import Reward, score, score_terms
+from rslit.rollouts import Experience
+from rslit.samples import Samples
+from rslit.seeds import generator
+from rslit.soup import Lam, LoraStack, Soup, adapter_files
+
+__all__ = ["TextModule"]
+
+_BAR = ("objective/scores", "objective/kl")
+
+
+class TextModule(RewardedModule):
+    """Reinforcement learning of a causal language model on rewards of whole answers.
+
+    An experience has a row per answer with the fields ``prompts``, ``prompt_mask`` (P,), ``tokens``, ``mask``,
+    ``logprobs``, ``ref_logprobs``, ``advantages`` and, for PPO, ``values`` and ``returns`` (R,). Samples are those of
+    :func:`rslit.modules.text_samples.text_samples`.
+
+    Attributes:
+        tokenizer: The policy's tokenizer.
+        context_length: Tokens that prompt and answer may have together; None if the model does not say.
+        max_new_tokens: Longest answer, in training or evaluation.
+        latest: The answers of the last rollout, with the training rewards as scores.
+    """
+
+    task = "text"
+
+    def __init__(
+        self,
+        policy: PolicyOptions,
+        reward: Reward,
+        evaluation_rewards: list[Reward] | None = None,
+        initialisation: str | None = None,
+        algorithm: Algorithm = "ppo",
+        sampling: SamplingOptions | None = None,
+        evaluation: EvaluationOptions | None = None,
+        kl: KLOptions | None = None,
+        epochs: int = 4,
+        minibatches: int = 1,
+        gamma: float = 1.0,
+        gae_lambda: float = 0.95,
+        clip: float = 0.2,
+        value_clip: float | None = 0.2,
+        value_coefficient: float = 0.1,
+        whiten_rewards: bool = False,
+        whiten_advantages: bool = True,
+        target_kl: float | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        """Loads the policy.
+
+        Args:
+            policy: Base, tokenizer and adapter.
+            reward: Reward of an answer.
+            evaluation_rewards: Rewards of an answer that evaluations report.
+            initialisation: Ingredient folder to continue from; it then is the reference too.
+            algorithm: ``ppo`` has a value head and an advantage per token; ``rloo`` compares an answer with the other
+                answers to its prompt, ``reinforce`` with the mean of the rollout. The loss is PPO's clipped one for
+                all; at the first pass its gradient is REINFORCE's.
+            sampling: How answers are sampled in training.
+            evaluation: How they are decoded in evaluation.
+            kl: The penalty on the distance to the reference.
+            epochs: Passes over each rollout.
+            minibatches: Minibatches per pass; must divide the number of answers.
+            gamma: Discount per token (PPO).
+            gae_lambda: λ of the generalised advantage estimate (PPO).
+            clip: Clip range of the probability ratio.
+            value_clip: Largest change of a value that is trusted (PPO); None does not clip.
+            value_coefficient: Weight of the value loss (PPO).
+            whiten_rewards: Scale the token rewards of a rollout to variance 1 (PPO).
+            whiten_advantages: Scale and shift the advantages of a rollout to variance 1 and mean 0.
+            target_kl: Leave out the rest of a rollout's updates once a minibatch has moved by more than 1.5 times
+                this, nats per token, over all ranks. None never does.
+            optimizer: Optimiser over adapter and value head.
+            lr_scheduler: Scheduler, stepped once per Lightning epoch.
+        """
+        super().__init__(reward, evaluation_rewards, initialisation, epochs, minibatches, optimizer, lr_scheduler)
+        self.sampling, self.evaluation = sampling or SamplingOptions(), evaluation or EvaluationOptions()
+        self.kl = kl or KLOptions()
+        check_options(algorithm, self.sampling, self.kl)
+        self.advantages = Advantages(
+            algorithm, self.sampling.samples_per_prompt, gamma, gae_lambda, whiten_rewards, whiten_advantages
+        )
+        self.clip, self.value_clip, self.value_coefficient = clip, value_clip, value_coefficient
+        self.target_kl = target_kl
+        self.parts = build_policy(policy)
+        self.policy, self.tokenizer = self.parts.model, self.parts.tokenizer
+        self.speaker = Speaker(self.parts, self.sampling.temperature, self.sampling.stop_at_eos)
+        config: Any = self.policy.config
+        text = config.get_text_config()
+        # Beside the policy, not in it: a value head is never interpolated. Zero at first (checklist of PPO, item 11).
+        self.value = nn.Linear(text.hidden_size, 1) if algorithm == "ppo" else None
+        if self.value is not None:
+            nn.init.zeros_(self.value.weight)
+            nn.init.zeros_(self.value.bias)
+        self.context_length: int | None = getattr(text, "max_position_embeddings", None)
+        self.max_new_tokens = max(self.sampling.max_new_tokens, self.evaluation.max_new_tokens)
+        if initialisation is not None:
+            check_base(initialisation, self.parts.base)
+        self.load_initialisation()
+        self._reference = Reference(self.policy, self.parts.adapter) if self.kl.coefficient > 0 else None
+        target, first = self.kl.target, self.kl.coefficient
+        self.controller = FixedKL(first) if target is None else AdaptiveKL(first, target, self.kl.horizon)
+        self.latest: Samples | None = None
+        self._stopped = False
+        self._rollout_stats: dict[str, float] = {}
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def rollout(self, batch: Mapping[str, Sequence[Any]]) -> Experience:
+        """Answers a batch of prompts and scores the answers.
+
+        Args:
+            batch: A batch of :class:`rslit.datamodules.TextDataModule`.
+
+        Raises:
+            RslitError: A reward is not finite.
+        """
+        clock = [time.perf_counter()]
+        picked = [row for row in range(len(batch["items"])) for _ in range(self.sampling.samples_per_prompt)]
+        prompts = self.speaker.prompts([batch["prompt_ids"][row] for row in picked], self.device)
+        stream = (self.global_rank, self.rollouts_done)
+        shortest, longest = self.sampling.min_new_tokens, self.sampling.max_new_tokens
+        lengths = torch.randint(
+            shortest, longest + 1, (len(picked),), generator=generator(self.seed, "lengths", *stream)
+        )
+        noise = generator(self.seed, "rollout", *stream, device=self.device)
+        answers = self.speaker.answer(self.policy, prompts, lengths.to(self.device), noise)
+        clock.append(time.perf_counter())
+        samples = text_samples(self.tokenizer, batch, answers, picked)
+        scores, samples.scores = score_terms(self.reward, samples, self.rollouts_done)
+        scores = scores.to(self.device)
+        if self.sampling.missing_eos_penalty is not None:
+            scores = scores - self.sampling.missing_eos_penalty * (~answers.finished).float()
+        clock.append(time.perf_counter())
+        mask, size = answers.mask, -(-len(picked) // self.minibatches)
+        rows = {"prompts": prompts.ids, "prompt_mask": prompts.mask, "tokens": answers.tokens, "mask": mask}
+        own = self.speaker.score_in_parts(self.policy, rows, size, self.value, entropy=True)
+        clock.append(time.perf_counter())
+        new = {"logprobs": own.logprobs, "ref_logprobs": own.logprobs}
+        if self._reference is not None:
+            with self._reference.active(self.policy) as reference:
+                new["ref_logprobs"] = self.speaker.score_in_parts(reference, rows, size).logprobs
+        if own.values is not None:
+            new["values"] = own.values
+        in_reward = self._reference is not None and self.kl.place == "reward"
+        kl = kl_estimate(self.kl.estimator, new["logprobs"], new["ref_logprobs"]) if in_reward else None
+        coefficient = self.controller.coefficient
+        new |= self.advantages(scores, kl, coefficient, mask, own.values)
+        self._stopped = False
+        self.rollouts_done += 1
+        clock.append(time.perf_counter())
+        distance = sequence_kl(new["logprobs"] - new["ref_logprobs"], mask)
+        paid = torch.zeros_like(scores) if kl is None else -coefficient * sequence_kl(kl, mask)
+        assert own.entropy is not None, "asked for"
+        numbers = rollout_numbers(samples, scores, distance, paid, own.entropy, mask)
+        if self._reference is not None:
+            warn_negative_kl(distance, self.rollouts_done)
+            self.controller.update(numbers["objective/kl"], len(picked) * self._world_size)
+        parts = ("generation", "reward", "policy", "reference")
+        spent = {f"time/{k}": b - a for k, a, b in zip(parts, clock, clock[1:], strict=False)}
+        speed = int(mask.sum()) / (clock[-1] - clock[0])
+        self._rollout_stats = {
+            **{**numbers, "objective/kl_coefficient": coefficient},
+            **{**spent, "time/rollout_tokens_per_second": speed},
+        }
+        self.latest = samples
+        everything: dict[str, Any] = {**rows, **new}
+        return TensorDict(everything, batch_size=[len(picked)], device=self.device)
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self._trainer is not None else 1
+
+    def training_step(self, minibatch: Experience, batch_idx: int) -> Tensor:
+        """Clipped policy loss, value loss and, where asked for, the KL loss of a minibatch of answers."""
+        mask = minibatch["mask"]
+        if self._stopped:  # every weight needs a gradient under DDP, so the loss touches them all
+            self.log_rollout({}, batch_idx, bar=_BAR)
+            return torch.stack([0.0 * p.sum().float() for p in self.parameters() if p.requires_grad]).sum()
+        scored = self.speaker.score(self.policy, minibatch, self.value)
+        policy = clipped_policy_loss(scored.logprobs, minibatch["logprobs"], minibatch["advantages"], self.clip, mask)
+        stats: dict[str, Tensor | float] = {
+            "policy/approxkl_avg": policy.approx_kl,
+            "policy/clipfrac_avg": policy.clip_fraction,
+            "loss/policy_avg": policy.loss,
+            "val/ratio": policy.ratio_mean,
+        }
+        loss = policy.loss
+        if scored.values is not None:
+            old = minibatch["values"] if self.value_clip is not None else None
+            value = value_loss(scored.values, minibatch["returns"], old, self.value_clip, mask)
+            stats["loss/value_avg"] = value
+            loss = loss + self.value_coefficient * value
+        if self.kl.place == "loss" and self._reference is not None:
+            kl = kl_estimate(self.kl.estimator, scored.logprobs, minibatch["ref_logprobs"])
+            loss = loss + self.controller.coefficient * masked_mean(kl, mask)
+        if batch_idx % (self.epochs * self.minibatches) == 0:
+            self._rollout_stats["val/ratio_first"] = float(policy.ratio_mean)
+            warn_ratio(float(policy.ratio_mean), self.rollouts_done)
+        if self.target_kl is not None:
+            self._stopped = float(mean_over_ranks(policy.approx_kl)) > 1.5 * self.target_kl
+        self.log_rollout({**stats, **self._rollout_stats}, batch_idx, bar=_BAR)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Leaves the weights alone once the target KL is passed: without gradients an optimiser does nothing."""
+        if self._stopped:
+            optimizer.zero_grad(set_to_none=True)
+
+    def on_fit_start(self) -> None:
+        """Also brings the reference to the policy's device."""
+        super().on_fit_start()
+        if self._reference is not None:
+            self._reference.to(self.device)
+
+    def on_fit_end(self) -> None:
+        """Says so if the training changed nothing."""
+        warn_unmoved(self.policy_state(), self.fingerprint)
+
+    # -- evaluation -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, batch: Mapping[str, Sequence[Any]], seed: int) -> Samples:
+        """One answer per prompt. See :meth:`RewardedModule.evaluate`."""
+        return self._answer(batch, seed, 1)[0]
+
+    @torch.no_grad()
+    def evaluate_soups(
+        self, batch: Mapping[str, Sequence[Any]], seed: int, soup: Soup, lams: Sequence[Lam]
+    ) -> list[Samples]:
+        """All λ in one batch: every answer is decoded with the λ of its row, and no weight is merged."""
+        if not soup.adapters:
+            return super().evaluate_soups(batch, seed, soup, lams)
+        stack = LoraStack(soup.states, soup.adapters, soup.space, device=self.device)
+        prompts = len(batch["items"])
+        samples: list[Samples] = []
+        for part in _slices(len(lams), max(1, self.evaluation.rows // prompts)):
+            coefficients = stack.coefficients(lams[part]).repeat_interleave(prompts, 0)
+            with stack.per_sample(self.policy, coefficients):
+                samples += self._answer(batch, seed, len(coefficients) // prompts)
+        return samples
+
+    def _answer(self, batch: Mapping[str, Sequence[Any]], seed: int, copies: int) -> list[Samples]:
+        options, count = self.evaluation, len(batch["items"])
+        prompts = self.speaker.prompts(batch["prompt_ids"], self.device).repeat(copies)
+        lengths = torch.full((copies * count,), options.max_new_tokens, device=self.device)
+        noise = generator(seed, "answers", device=self.device) if options.sample else None
+        answers = self.speaker.answer(self.policy, prompts, lengths, noise, copies, options.num_beams)
+        found = []
+        for part in _slices(copies * count, count):
+            samples = text_samples(self.tokenizer, batch, Answers(*(column[part] for column in answers)))
+            for reward in self.evaluation_rewards:
+                samples.scores[reward.name] = score(reward, samples, self.global_step)
+            found.append(samples)
+        return found
+
+    # -- ingredients and checkpoints ------------------------------------------------------------------------------
+
+    def ingredient_record(self) -> dict[str, Any]:
+        """Base and adapter, by which soups and exports know what the weights belong to."""
+        record: dict[str, Any] = {"base": self.parts.base}
+        return record if self.parts.adapter is None else {**record, "adapter": self.parts.adapter}
+
+    def ingredient_files(self, state: Mapping[str, Tensor]) -> dict[str, bytes]:
+        """A LoRA ingredient is a PEFT adapter folder too."""
+        return {} if self.parts.adapter is None else adapter_files(state, self.parts.adapter)
+
+    def experience_state(self) -> dict[str, Any]:
+        """The KL controller and what was logged of the rollout under way."""
+        return {"kl": self.controller.state_dict(), "stats": self._rollout_stats, "stopped": self._stopped}
+
+    def load_experience_state(self, state: Mapping[str, Any]) -> None:
+        """Takes them back."""
+        self.controller.load_state_dict(state["kl"])
+        self._rollout_stats = dict(state["stats"])
+        self._stopped = bool(state["stopped"])
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -1,0 +1,43 @@
+"""What a language policy answered, as the samples that rewards look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from rslit.language import Answers
+from rslit.samples import Samples
+
+__all__ = ["text_samples"]
+
+_COLUMNS = ("question", "prompt", "prefix", "reference")
+
+
+def text_samples(
+    tokenizer: Any, batch: Mapping[str, Sequence[Any]], answers: Answers, rows: Sequence[int] | None = None
+) -> Samples:
+    """Decodes answers and sets them beside what was asked.
+
+    Args:
+        tokenizer: The policy's.
+        batch: A batch of :class:`rslit.datamodules.TextDataModule`.
+        answers: B answers.
+        rows: The batch's row of each answer; None: one answer per row, in order.
+
+    Returns:
+        Samples with the fields ``question``, ``prompt``, ``prefix``, ``reference``, ``response`` (the prefix of the reference
+        answer, if the prompt ended with one, and what the policy wrote), ``length`` int64 (B,) and ``finished`` bool
+        (B,).
+    """
+    picked = range(len(batch["items"])) if rows is None else rows
+    written = [tokens[mask].tolist() for tokens, mask in zip(answers.tokens.cpu(), answers.mask.cpu(), strict=True)]
+    # Decoded together: apart from what stands before it, many tokenizers drop a word's leading space.
+    whole = [list(batch["prefix_ids"][row]) + tokens for row, tokens in zip(picked, written, strict=True)]
+    texts = tokenizer.batch_decode(whole, skip_special_tokens=True)
+    fields: dict[str, Tensor | Sequence[Any]] = {name: [batch[name][row] for row in picked] for name in _COLUMNS}
+    fields["response"] = [text.strip() for text in texts]
+    fields["length"] = answers.mask.sum(1)
+    fields["finished"] = answers.finished
+    return Samples([batch["items"][row] for row in picked], fields)

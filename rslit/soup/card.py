@@ -1,0 +1,158 @@
+"""The model card of an exported soup: what is in it, how it scores, and how others load it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import rslit
+from rslit.soup.info import INFO
+from rslit.soup.ingredient import WEIGHTS
+from rslit.soup.lam import format_lam
+from rslit.soup.rounding import PourReport
+from rslit.soup.soup import Soup
+
+__all__ = ["RECIPE", "Export", "card"]
+
+#: The recipe of a soup that is no ingredient.
+RECIPE = "soup.json"
+
+_SPACES = {
+    "weights": "weights",
+    "factors": "factors (the LoRA matrices A and B interpolated entry by entry)",
+    "delta": "delta (the products of the LoRA matrices interpolated)",
+}
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        name: The folder's name.
+        library: Who loads it: "rslit" an ingredient, "peft" an adapter, "transformers" a merged model.
+        base: Hub name or folder of the base model, if there is one.
+        soup: The soup.
+        report: λ, and what storing did to it.
+        scores: Evaluation rewards by model: `soup` and the experts.
+    """
+
+    name: str
+    library: Literal["rslit", "peft", "transformers"]
+    base: str | None
+    soup: Soup
+    report: PourReport
+    scores: Mapping[str, Mapping[str, float]]
+
+    @property
+    def ingredient(self) -> bool:
+        """Whether the folder is an ingredient too."""
+        return self.library != "transformers" and self.soup.space != "delta"
+
+
+def card(export: Export) -> str:
+    """The text of README.md."""
+    soup, report, name = export.soup, export.report, export.name
+    experts = "\n".join(
+        f"| {_cell(expert)} | {_cell(ingredient.info.reward)} | {ingredient.info.step} "
+        f"| {report.lam[expert]} | {_number(report.effective[expert])} |"
+        for expert, ingredient in soup.ingredients.items()
+    )
+    infos = [ingredient.info for ingredient in soup.ingredients.values()]
+    starts = list(dict.fromkeys(f"`{info.initialisation}`" for info in infos))
+    common = "initialisation" if len(starts) == 1 else "base model"
+    flags = f" --space {soup.space}" if soup.space == "delta" else ""
+    flags += " --merged" if export.library == "transformers" else ""
+    base = f"- Base model: `{export.base}`\n" if export.base else ""
+    return f"""---
+{_head(export)}
+---
+
+# {name}
+
+A rewarded soup ([Ramé et al., 2023](https://arxiv.org/abs/2306.04488)): the weights of {len(soup.names)} experts,
+fine-tuned from one {common} on one reward each, interpolated with the coefficients λ.
+
+| expert | reward | step | λ | effective λ |
+|---|---|---|---|---|
+{experts}
+
+- Task: `{infos[0].task}`
+{base}- Space: {_SPACES[soup.space]}
+- Weights stored in {report.dtype}; rounding error {report.error:.2g} of the distance between the experts
+- Initialisation: {", ".join(starts)}
+- Made with rslit {rslit.__version__}
+
+## Scores
+
+{_scores(export.scores)}
+
+## How to load
+
+{_loading(export)}
+The experts' paths and fingerprints are in `{INFO if export.ingredient else RECIPE}`. From the experts the folder is
+made again by
+
+```
+rslit soup --ingredients {" ".join(soup.names)} --lam {format_lam(report.lam)} --out {name}{flags}
+```
+"""
+
+
+def _head(export: Export) -> str:
+    tags = {"rslit": "", "peft": "lora, ", "transformers": ""}[export.library]
+    lines = [f"library_name: {export.library}", f"tags: [{tags}rewarded-soups, model-merging]"]
+    if export.base and export.library != "rslit":
+        lines += [f"base_model: {json.dumps(export.base, ensure_ascii=False)}", "pipeline_tag: text-generation"]
+    return "\n".join(lines)
+
+
+def _loading(export: Export) -> str:
+    name = export.name
+    own = f"""```python
+from rslit.soup import Ingredient
+
+state = Ingredient.load("{name}").state_dict()
+```
+"""
+    match export.library:
+        case "rslit":
+            return f'{own}\nor, without rslit, `safetensors.torch.load_file("{name}/{WEIGHTS}")`.\n'
+        case "peft":
+            again = f"\nIt is an ingredient of rslit, too:\n\n{own}" if export.ingredient else ""
+            return f"""```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({json.dumps(export.base, ensure_ascii=False)})
+model = PeftModel.from_pretrained(base, "{name}")
+```
+{again}"""
+        case "transformers":
+            return f"""```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained("{name}"), AutoTokenizer.from_pretrained("{name}")
+```
+"""
+
+
+def _scores(table: Mapping[str, Mapping[str, float]]) -> str:
+    rewards = sorted({reward for row in table.values() for reward in row})
+    if not rewards:
+        return "Not evaluated."
+    rows = [[name, *(_number(row.get(reward)) for reward in rewards)] for name, row in table.items() if row]
+    lines = [["model", *rewards], ["---"] * (len(rewards) + 1), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _number(value: float | Fraction | None) -> str:
+    return "" if value is None or value != value else f"{float(value):.4g}"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break a Markdown table."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].replace("|", "\\|")
