@@ -28,7 +28,7 @@ BASE = ROOT / "models" / "smollm2-135m-instruct"
 REVIEWS = ROOT / "models" / "reviews" / "test.jsonl"
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 # Standard deviations of the noise on A and B: the soups answer differently, and still in words.
-NOISE = {"A": 0.02, "B": 0.02}
+NOISE = {"A": 0.02, "B": 0.04}
 
 
 def policy() -> PolicyOptions:
@@ -66,7 +66,8 @@ def held_out(module: TextModule, count: int) -> dict[str, list[Any]]:
 
 def write_experts(module: TextModule, folder: Path) -> None:
     """Ingredients as SoupCallback writes them, and the models that mergekit reads."""
-    start = module.policy_state()
+    whole = module.policy_state()
+    start = {key: whole[key] for key in module.trainable_keys}
     for number, name in enumerate("ab", 1):
         noise = torch.Generator().manual_seed(number)
         state = {

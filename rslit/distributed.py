@@ -10,10 +10,11 @@ from torch import Tensor
 
 from rslit.errors import RslitError
 
-__all__ = ["full_tensor", "gather_states", "mean_over_ranks", "own_state", "sum_over_ranks"]
+__all__ = ["full_tensor", "gather_states", "mean_over_ranks", "own_state", "sum_over_ranks", "world_size"]
 
 
-def _world_size() -> int:
+def world_size() -> int:
+    """Number of processes; 1 where nothing is distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -23,9 +24,9 @@ def gather_states(state: Any) -> list[Any]:
     Args:
         state: Tensors and primitives. They travel pickled between the ranks of one run, never through a file.
     """
-    if _world_size() == 1:
+    if world_size() == 1:
         return [state]
-    states: list[Any] = [None] * _world_size()
+    states: list[Any] = [None] * world_size()
     dist.all_gather_object(states, state)
     return states
 
@@ -36,9 +37,9 @@ def own_state(states: list[Any], what: str) -> Any:
     Raises:
         RslitError: The checkpoint was written by another number of processes.
     """
-    if len(states) != _world_size():
+    if len(states) != world_size():
         raise RslitError(
-            f"the checkpoint's {what} comes from {len(states)} processes and this run has {_world_size()}: "
+            f"the checkpoint's {what} comes from {len(states)} processes and this run has {world_size()}: "
             f"resume with {len(states)} devices"
         )
     return states[dist.get_rank() if len(states) > 1 else 0]
@@ -46,7 +47,7 @@ def own_state(states: list[Any], what: str) -> Any:
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum over ranks, on every rank; `values` is left alone."""
-    if _world_size() == 1:
+    if world_size() == 1:
         return values
     total = values.clone()
     dist.all_reduce(total)
@@ -55,7 +56,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 def mean_over_ranks(values: Tensor) -> Tensor:
     """The mean over ranks, on every rank; `values` is left alone."""
-    return sum_over_ranks(values) / _world_size()
+    return sum_over_ranks(values) / world_size()
 
 
 def full_tensor(value: Tensor) -> Tensor:

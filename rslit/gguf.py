@@ -60,6 +60,16 @@ def convert_gguf(file: Path, out: Path) -> None:
 
 
 def mend_tokenizer(tokenizer: Any, file: Path, config: Any) -> None:
+    """Puts right what transformers' conversion of a GGUF file's tokenizer leaves out, in place.
+
+    Args:
+        tokenizer: What transformers made of the file.
+        file: The GGUF file.
+        config: The model's configuration.
+
+    Raises:
+        RslitError: No token is left for padding.
+    """
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 
 __all__ = ["KNOWN", "quiet"]
@@ -49,6 +51,9 @@ class _Tips(logging.Filter):
 
 def quiet() -> None:
     """Installs the filters; called once by the command line before Lightning runs."""
+    if not sys.stderr.isatty():  # bars of what is loaded or read would fill a log
+        for library in ("HF_HUB", "HF_DATASETS"):
+            os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
     for pattern in KNOWN:
         warnings.filterwarnings("ignore", message=pattern)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero", "lightning.pytorch"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +125,7 @@ def run_sweep(path: Path, runs: Runs, root: Path) -> None:
     config = load(path)
     assert len(lattice(len(names), config["model"]["init_args"]["lattice"])) <= 40
     check_unchanged([path], run)
+    assert (run / "samples" / "index.html").is_file()
     experts = [runs.expert(path.parent / "expert.yaml", r) / "ingredients" / "last" for r in rewards_of(path)]
     lam = ",".join(f"{name}=1/{len(names)}" for name in names)
     out = root / "soup"
@@ -162,6 +166,26 @@ def test_runs(path: Path, runs: Runs, tmp_path: Path) -> None:
     kind = kind_of(path)
     assert kind is not None, f"{label(path)} is of no kind that this test knows how to run"
     kind(path, runs, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_devices(runs: Runs, tmp_path: Path) -> None:
+    """The strategy that the paper's files ask for, which leaves its process group behind: in processes of their own."""
+    path = PAPER["news_summary"] / "expert.yaml"
+    args = runs.arguments([path, rewards_of(path)[0]], tmp_path / "run", devices=2, strategy="ddp")
+    done = subprocess.run(
+        [sys.executable, "-m", "rslit", "fit", *args],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env={k: v for k, v in os.environ.items() if k != "PL_GLOBAL_SEED"} | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ingredient = Ingredient.load(tmp_path / "run" / "ingredients" / "last")
+    assert ingredient.info.step == 1
+    assert set(ingredient.info.scores) == {"summary", "faithful"}
 
 
 def test_every_task_is_there() -> None:
@@ -217,7 +241,10 @@ def test_the_papers_rewards(task: str) -> None:
 @pytest.mark.parametrize("task", PAPER)
 def test_every_reward_reads_question_and_response(task: str, tmp_path: Path) -> None:
     hub = TinyHub(tmp_path)
-    fields = {"question": ["How do I boil an egg?"] * 2 + ["Why not?"], "response": ["Hot water.", "Read.", "Hot water."]}
+    fields = {
+        "question": ["How do I boil an egg?"] * 2 + ["Why not?"],
+        "response": ["Hot water.", "Read.", "Hot water."],
+    }
     samples = Samples(["a", "b", "c"], fields)
     for reward in load(PAPER[task] / "expert.yaml")["model"]["init_args"]["evaluation_rewards"]:
         given = reward["init_args"]

@@ -14,7 +14,7 @@ import torch
 import yaml
 from config_kit import label, load, rewards_of
 from tiny_models import TEXT, save_tiny_classifier, save_tiny_encoder, save_tiny_llama
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rslit.cli import main
 
@@ -23,7 +23,14 @@ __all__ = ["SIZES", "Runs", "TinyHub", "leaves"]
 Rows = list[dict[str, Any]]
 
 #: What the overlay may change, besides names and paths, by the last part of the key.
-SIZES = {"epochs": 1, "minibatches": 1, "batch_size": 4, "rollouts_per_epoch": 1, "eval_prompts": 3, "eval_batch_size": 3}
+SIZES = {
+    "epochs": 1,
+    "minibatches": 1,
+    "batch_size": 4,
+    "rollouts_per_epoch": 1,
+    "eval_prompts": 3,
+    "eval_batch_size": 3,
+}
 
 _TRAINER = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "max_epochs": 1, "check_val_every_n_epoch": 1}
 
@@ -53,6 +60,7 @@ class TinyHub:
             save_tiny_encoder(folder, seed=seed)
         elif "llama" in kind or "smollm2" in kind:
             save_tiny_llama(folder, seed=seed, max_position_embeddings=512)
+            _teach_words(folder)
         else:
             raise AssertionError(f"no stand-in for {name}")
         return str(folder)
@@ -157,20 +165,22 @@ class Runs:
         morl = self.expert(folder / "expert.yaml", folder / "morl.yaml") / "ingredients"
         return self._run("validate", [path], label(path), *more, "--model.init_args.morl+", str(morl / "last"))
 
-    def _run(self, verb: str, configs: list[Path], name: str, *more: str) -> Path:
-        root = self.root / "runs" / name
-        if root.exists():
-            return root
+    def arguments(self, configs: list[Path], root: Path, **trainer: Any) -> list[str]:
+        """The files with their overlays, as arguments of the command line; `trainer` adds to what the tests set."""
         root.mkdir(parents=True)
         args: list[str] = []
         for number, config in enumerate(configs):
             small = root / f"tiny{number}.yaml"
             small.write_text(yaml.safe_dump(self.hub.tiny(load(config)), sort_keys=False))
             args += ["--config", str(config), "--config", str(small)]
-        for key, value in _TRAINER.items():
+        for key, value in {**_TRAINER, **trainer}.items():
             args += [f"--trainer.{key}", str(value)]
-        args += ["--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root)]
-        assert main([verb, *args, *more]) == 0
+        return [*args, "--trainer.enable_progress_bar", "false", "--trainer.default_root_dir", str(root)]
+
+    def _run(self, verb: str, configs: list[Path], name: str, *more: str) -> Path:
+        root = self.root / "runs" / name
+        if not root.exists():
+            assert main([verb, *self.arguments(configs, root), *more]) == 0
         return root
 
 
@@ -179,6 +189,16 @@ def leaves(tree: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     found = {k: v for key, value in items for k, v in leaves(value, (*path, str(key))).items()}
     return found or {path: tree}
+
+
+def _teach_words(folder: Path) -> None:
+    """Makes every tenth token a word of feeling: in mere noise a sentiment reward would find nothing to tell apart."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    words = ("good", "great", "love", "happy", "fun", "best", "bad", "awful", "hate", "sad", "boring", "worst")
+    tokenizer.add_tokens([f"{space}{word} " for word in words for space in ("", " ", "  ", "   ")])
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
 
 
 def _write(path: Path, rows: Rows) -> Path:
@@ -193,7 +213,9 @@ def _write(path: Path, rows: Rows) -> Path:
 
 def _corpus(name: str) -> Rows:
     """The packaged corpora: articles and film reviews."""
-    return [{"id": f"{name}-{k}", "text": f"{_text(k)} {_text(k + 1)} {_text(k + 2)}", "label": k % 2} for k in range(8)]
+    return [
+        {"id": f"{name}-{k}", "text": f"{_text(k)} {_text(k + 1)} {_text(k + 2)}", "label": k % 2} for k in range(8)
+    ]
 
 
 def _text(k: int) -> str:
@@ -206,7 +228,10 @@ def _news() -> dict[str, Rows]:
         return {"id": f"{k:03}", "text": f"LONDON (Reuters) - {_text(k)} {_text(k + 1)}", "prediction": guesses}
 
     # Trained on the split that is called test, as in the paper.
-    return {"data/test-00000-of-00001.parquet": [row(k) for k in range(8)], "data/train.parquet": [row(9), row(10), row(11)]}
+    return {
+        "data/test-00000-of-00001.parquet": [row(k) for k in range(8)],
+        "data/train.parquet": [row(9), row(10), row(11)],
+    }
 
 
 def _reddit() -> dict[str, Rows]:

@@ -82,7 +82,7 @@ class TextSamplesCallback(Callback):
     def _keep(self, outputs: Any) -> None:
         first = [batch[0] if isinstance(batch, list) else batch for batch in self._held]
         if sum(map(len, first)) < self.count:
-            self._held.append(outputs)
+            self._held.append(outputs["samples"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the table, or writes the page of a sweep."""

@@ -5,7 +5,7 @@ from rslit.language.load import LanguagePolicy, build_policy
 from rslit.language.options import EvaluationOptions, KLOptions, LoraOptions, PolicyOptions, SamplingOptions
 from rslit.language.padding import Prompts, left_pad
 from rslit.language.reference import Reference
-from rslit.language.scoring import Scored, score_answers
+from rslit.language.scoring import Scored, score_answers, value_head
 from rslit.language.speaker import Speaker
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "generate",
     "left_pad",
     "score_answers",
+    "value_head",
 ]

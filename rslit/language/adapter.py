@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from rslit.errors import RslitError
@@ -73,7 +74,7 @@ def continued_adapter(model: Any, options: PolicyOptions) -> Any:
         saved = set(load_peft_weights(path, device="cpu"))
     except RslitError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         first = " ".join(str(error).split())[:200]
         raise RslitError(f"{label} does not fit {options.base} ({first})") from error
     factors: dict[str, Tensor] = {k: p for k, p in adapted.named_parameters() if p.requires_grad}

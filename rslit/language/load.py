@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from rslit.errors import RslitError
+from rslit.gguf import mend_tokenizer
 from rslit.language.adapter import adapter_config, continued_adapter, fresh_adapter
 from rslit.language.generation import generation_config
 from rslit.language.options import PolicyOptions
@@ -59,6 +61,8 @@ def build_policy(options: PolicyOptions) -> LanguagePolicy:
     with _load_errors(options.base):
         tokenizer = _tokenizer(options)
         model = _base(options)
+        if options.gguf_file:
+            mend_tokenizer(tokenizer, Path(options.base) / options.gguf_file, model.config)
     eos_ids = _eos_ids(options, tokenizer, model)
     pad_id = _pad_id(options, tokenizer, eos_ids, model.get_input_embeddings().weight.shape[0])
     # What the hub's generation config asks for (penalties, forced tokens, top-k) would bend the sampling distribution.
@@ -103,7 +107,7 @@ def _load_errors(name: str) -> Iterator[None]:
         yield
     except RslitError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         text = str(error).strip().splitlines()
         hint = "give a hub name or a folder with config.json, *.safetensors and the tokenizer's files"
         raise RslitError(f"policy.base: '{name}' cannot be loaded ({text[0] if text else error}); {hint}") from error
@@ -218,7 +222,9 @@ def _switch_dropout_off(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name, value in list(vars(module).items()):
-            if isinstance(value, float) and "drop" in name:  # attention_dropout, hidden_dropout, attn_pdrop, ...
-                setattr(module, name, 0.0)
+        # Plain numbers under many names (hidden_dropout, attn_dropout_p, ...); Falcon reads them from its configuration.
+        for holder in (module, getattr(module, "config", None)):
+            for name, value in list(vars(holder).items()) if holder is not None else ():
+                if isinstance(value, float) and ("drop" in name or name == "jitter_noise"):
+                    setattr(holder, name, 0.0)
     model.train()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rslit.language.padding import Prompts, positions
 
-__all__ = ["Scored", "score_answers"]
+__all__ = ["Scored", "score_answers", "value_head"]
 
 
 class Scored(NamedTuple):
@@ -95,6 +95,14 @@ def score_answers(
             finite = logits.clamp(min=torch.finfo(torch.float32).min)
             spread = normaliser - (logits.softmax(-1) * finite).sum(-1)
     return Scored(logprobs, values, spread)
+
+
+def value_head(hidden_size: int) -> nn.Linear:
+    """A value head on the trunk: linear, and 0 everywhere at first (PPO checklist of Huang et al., detail 11)."""
+    head = nn.Linear(hidden_size, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _unwrapped(model: Any) -> nn.Module:

@@ -1,8 +1,7 @@
-"""Putting an initialisation's weights into a policy."""
+"""Which of a module's tensors are kept on disk, and how an initialisation's come back into a policy."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 from torch import nn
@@ -10,17 +9,23 @@ from torch import nn
 from rslit.errors import RslitError
 from rslit.soup import Ingredient
 
-__all__ = ["load_initialisation"]
+__all__ = ["kept_keys", "load_initialisation"]
 
 
-def load_initialisation(policy: nn.Module, path: str, task_class: str, trainable_keys: Collection[str]) -> None:
+def kept_keys(module: nn.Module) -> set[str]:
+    """Names of the trainable weights and of the buffers; of tied weights only the first name."""
+    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    trainable = {name for name, p in module.named_parameters() if p.requires_grad}
+    return trainable | (set(module.state_dict()) - weights)
+
+
+def load_initialisation(policy: nn.Module, path: str, task_class: str) -> None:
     """Loads an ingredient's weights and buffers into a policy of the same task and sizes.
 
     Args:
         policy: The policy, as it was built.
         path: Ingredient folder.
         task_class: Import path of the task's class, which the ingredient must carry too.
-        trainable_keys: Names of the policy's weights that training changes.
 
     Raises:
         RslitError: The ingredient is missing, broken, of another task, or of another shape.
@@ -29,8 +34,7 @@ def load_initialisation(policy: nn.Module, path: str, task_class: str, trainable
     if ingredient.info.task != task_class:
         raise RslitError(f"initialisation: {path} is of task {ingredient.info.task}, this is {task_class}")
     new, own = ingredient.state_dict(), policy.state_dict()
-    weights = dict(policy.named_parameters())
-    wanted = {k for k in own if k in trainable_keys or k not in weights}
+    wanted = kept_keys(policy)
     if wanted != set(new):
         odd = ", ".join(sorted(wanted ^ set(new))[:3])
         raise RslitError(f"initialisation: {path} has not this policy's weights ({odd}, ...)")

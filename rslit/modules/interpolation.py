@@ -17,6 +17,7 @@ from rslit.distributed import gather_states
 from rslit.errors import RslitError
 from rslit.front import Front, ScoreMeta, ScoreRows, ScoreTable, plot_front, write_scores
 from rslit.modules.rewarded import RewardedModule
+from rslit.samples import Samples
 from rslit.seeds import stream_seed
 from rslit.soup import Ingredient, Soup, fingerprint, format_lam, lattice
 from rslit.soup.adapters import Adapter
@@ -209,22 +210,30 @@ class InterpolationEvaluator(LightningModule):
         """Brings the experts to the policy's device."""
         self._to_device()
 
-    def _step(self, batch: Any, batch_idx: int) -> None:
+    @property
+    def points(self) -> list[tuple[str, str]]:
+        """Kind (soup, initialisation, morl) and label of every point, in the order in which a step gives samples."""
+        assert self._loaded is not None, "setup loads"
+        return [(point.kind, point.label) for point in self._loaded[1]]
+
+    def _step(self, batch: Any, batch_idx: int) -> list[Samples]:
         assert self._loaded is not None, "setup loads"
         soup, points, _, seed = self._loaded
         noise = stream_seed(seed, "evaluation", batch_idx)
         full = [{name: point.lam.get(name, Fraction(0)) for name in soup.names} for point in points]
-        for index, samples in enumerate(self.module.evaluate_soups(batch, noise, soup, full)):
+        found = self.module.evaluate_soups(batch, noise, soup, full)
+        for index, samples in enumerate(found):
             for name, values in samples.scores.items():
                 self._rows.append((index, name, list(samples.items), values.double().tolist()))
+        return found
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Evaluates every point on one batch."""
-        self._step(batch, batch_idx)
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, list[Samples]]:
+        """Evaluates every point on one batch; callbacks get the ``samples`` of each."""
+        return {"samples": self._step(batch, batch_idx)}
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Evaluates every point on one batch."""
-        self._step(batch, batch_idx)
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, list[Samples]]:
+        """Evaluates every point on one batch; callbacks get the ``samples`` of each."""
+        return {"samples": self._step(batch, batch_idx)}
 
     def on_validation_epoch_end(self) -> None:
         """Writes the score table and logs the front."""

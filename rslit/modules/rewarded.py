@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rslit.distributed import full_tensor, gather_states, own_state, sum_over_ranks
 from rslit.errors import RslitError
-from rslit.modules.initialisation import load_initialisation
+from rslit.modules.initialisation import kept_keys, load_initialisation
 from rslit.rewards import Reward, WeightedSum
 from rslit.rollouts import Experience
 from rslit.samples import Samples
@@ -150,9 +150,8 @@ class RewardedModule(LightningModule, ABC):
 
     def policy_state(self) -> dict[str, Tensor]:
         """The policy's trainable weights and its buffers, whole and on the CPU. A collective under sharding."""
-        frozen = {name for name, p in self.policy.named_parameters() if not p.requires_grad}
-        state = self.policy.state_dict()
-        return {k: full_tensor(v).to("cpu", copy=True) for k, v in state.items() if k not in frozen}
+        state, keep = self.policy.state_dict(), kept_keys(self.policy)
+        return {k: full_tensor(v).to("cpu", copy=True) for k, v in state.items() if k in keep}
 
     def load_initialisation(self) -> None:
         """Puts the initialisation's weights and buffers into the policy; to be called when the policy is built.
@@ -161,7 +160,7 @@ class RewardedModule(LightningModule, ABC):
             RslitError: The ingredient is missing, broken, of another task, or of another shape.
         """
         if self.initialisation is not None:
-            load_initialisation(self.policy, self.initialisation, self.task_class, self.trainable_keys)
+            load_initialisation(self.policy, self.initialisation, self.task_class)
 
     def ingredient_record(self) -> dict[str, Any]:
         """What a task adds to the ``config`` of its ingredients."""
@@ -231,13 +230,13 @@ class RewardedModule(LightningModule, ABC):
         for k, reward in enumerate(self.evaluation_rewards):
             self.log(f"{stage}/{self.task}/{reward.name}", (total[k] / count[k]).float(), sync_dist=True)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> Samples:
-        """Evaluates; the means are logged as ``val/<task>/<reward>``. Callbacks get the samples."""
-        return self._evaluation_step(batch, batch_idx)
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Samples]:
+        """Evaluates; the means are logged as ``val/<task>/<reward>``. Callbacks get the ``samples``."""
+        return {"samples": self._evaluation_step(batch, batch_idx)}
 
-    def test_step(self, batch: Any, batch_idx: int) -> Samples:
-        """Evaluates; the means are logged as ``test/<task>/<reward>``. Callbacks get the samples."""
-        return self._evaluation_step(batch, batch_idx)
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Samples]:
+        """Evaluates; the means are logged as ``test/<task>/<reward>``. Callbacks get the ``samples``."""
+        return {"samples": self._evaluation_step(batch, batch_idx)}
 
     def predict_step(self, batch: Any, batch_idx: int) -> Samples:
         """Evaluates and returns the samples with their scores."""
@@ -253,16 +252,12 @@ class RewardedModule(LightningModule, ABC):
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 
-    def _saved_keys(self) -> set[str]:
-        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
-        return set(self.state_dict()) - frozen
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps trainable weights and buffers, and adds our own state (tensors and primitives)."""
         if is_poured(self.policy):
             raise RslitError("a checkpoint was asked for while a soup is poured into the policy: save outside of it")
         if "state_dict" in checkpoint:
-            keep = self._saved_keys()
+            keep = kept_keys(self)
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in keep}
         checkpoint["rslit"] = {
             "task": self.task_class,
@@ -285,7 +280,7 @@ class RewardedModule(LightningModule, ABC):
             if own[key] != mine:
                 raise RslitError(f"ckpt_path: the checkpoint is of {key} '{own[key]}', this run of '{mine}'")
         if "state_dict" in checkpoint:
-            differ = sorted(set(checkpoint["state_dict"]) ^ self._saved_keys())
+            differ = sorted(set(checkpoint["state_dict"]) ^ kept_keys(self))
             if differ:
                 raise RslitError(f"ckpt_path: the checkpoint's weights are not this module's ({', '.join(differ[:3])})")
         self.fingerprint = own["fingerprint"]

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from tensordict import TensorDict
-from torch import Tensor, nn
+from torch import Tensor
 
-from rslit.distributed import mean_over_ranks
+from rslit.distributed import mean_over_ranks, world_size
 from rslit.language import (
     Answers,
     EvaluationOptions,
@@ -21,20 +21,13 @@ from rslit.language import (
     SamplingOptions,
     Speaker,
     build_policy,
+    value_head,
 )
 from rslit.modules.rewarded import RewardedModule
 from rslit.modules.text_checks import check_base, check_options, warn_negative_kl, warn_ratio, warn_unmoved
-from rslit.modules.text_experience import Advantages, Algorithm, rollout_numbers
+from rslit.modules.text_experience import Advantages, Algorithm, kl_controller, rollout_numbers, timings
 from rslit.modules.text_samples import text_samples
-from rslit.objectives import (
-    AdaptiveKL,
-    FixedKL,
-    clipped_policy_loss,
-    kl_estimate,
-    masked_mean,
-    sequence_kl,
-    value_loss,
-)
+from rslit.objectives import clipped_policy_loss, kl_estimate, masked_mean, sequence_kl, value_loss
 from rslit.rewards import Reward, score, score_terms
 from rslit.rollouts import Experience
 from rslit.samples import Samples
@@ -126,19 +119,15 @@ class TextModule(RewardedModule):
         self.speaker = Speaker(self.parts, self.sampling.temperature, self.sampling.stop_at_eos)
         config: Any = self.policy.config
         text = config.get_text_config()
-        # Beside the policy, not in it: a value head is never interpolated. Zero at first (checklist of PPO, item 11).
-        self.value = nn.Linear(text.hidden_size, 1) if algorithm == "ppo" else None
-        if self.value is not None:
-            nn.init.zeros_(self.value.weight)
-            nn.init.zeros_(self.value.bias)
+        # Beside the policy, not in it: a value head is never interpolated.
+        self.value = value_head(text.hidden_size) if algorithm == "ppo" else None
         self.context_length: int | None = getattr(text, "max_position_embeddings", None)
         self.max_new_tokens = max(self.sampling.max_new_tokens, self.evaluation.max_new_tokens)
         if initialisation is not None:
             check_base(initialisation, self.parts.base)
         self.load_initialisation()
         self._reference = Reference(self.policy, self.parts.adapter) if self.kl.coefficient > 0 else None
-        target, first = self.kl.target, self.kl.coefficient
-        self.controller = FixedKL(first) if target is None else AdaptiveKL(first, target, self.kl.horizon)
+        self.controller = kl_controller(self.kl)
         self.latest: Samples | None = None
         self._stopped = False
         self._rollout_stats: dict[str, float] = {}
@@ -195,21 +184,11 @@ class TextModule(RewardedModule):
         numbers = rollout_numbers(samples, scores, distance, paid, own.entropy, mask)
         if self._reference is not None:
             warn_negative_kl(distance, self.rollouts_done)
-            self.controller.update(numbers["objective/kl"], len(picked) * self._world_size)
-        parts = ("generation", "reward", "policy", "reference")
-        spent = {f"time/{k}": b - a for k, a, b in zip(parts, clock, clock[1:], strict=False)}
-        speed = int(mask.sum()) / (clock[-1] - clock[0])
-        self._rollout_stats = {
-            **{**numbers, "objective/kl_coefficient": coefficient},
-            **{**spent, "time/rollout_tokens_per_second": speed},
-        }
+            self.controller.update(numbers["objective/kl"], len(picked) * world_size())
+        self._rollout_stats = {**numbers, "objective/kl_coefficient": coefficient, **timings(clock, int(mask.sum()))}
         self.latest = samples
         everything: dict[str, Any] = {**rows, **new}
         return TensorDict(everything, batch_size=[len(picked)], device=self.device)
-
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self._trainer is not None else 1
 
     def training_step(self, minibatch: Experience, batch_idx: int) -> Tensor:
         """Clipped policy loss, value loss and, where asked for, the KL loss of a minibatch of answers."""

@@ -71,8 +71,8 @@ def warn_negative_kl(kl: Tensor, rollout: int) -> None:
     mean, error = float(kl.mean()), float(kl.std()) / math.sqrt(max(len(kl), 1)) if len(kl) > 1 else math.inf
     if mean < -_ERRORS * error and mean < -1e-3:
         warnings.warn(
-            f"rollout {rollout}: the KL to the reference is negative ({mean:.3g} nats per answer): the answers were not "
-            "drawn from the policy that is being scored; look for a sampling filter or another temperature",
+            f"rollout {rollout}: the KL to the reference is negative ({mean:.3g} nats per answer): the answers were "
+            "not drawn from the policy that is being scored; look for a sampling filter or another temperature",
             stacklevel=2,
         )
 

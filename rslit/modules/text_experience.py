@@ -5,7 +5,7 @@ Notation: B answers, R tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,10 +13,19 @@ import torch
 from torch import Tensor
 
 from rslit.distributed import mean_over_ranks
-from rslit.objectives import leave_one_out_advantages, sequence_kl, token_advantages, token_rewards, whiten
+from rslit.language import KLOptions
+from rslit.objectives import (
+    AdaptiveKL,
+    FixedKL,
+    leave_one_out_advantages,
+    sequence_kl,
+    token_advantages,
+    token_rewards,
+    whiten,
+)
 from rslit.samples import Samples
 
-__all__ = ["Advantages", "Algorithm", "rollout_numbers"]
+__all__ = ["Advantages", "Algorithm", "kl_controller", "rollout_numbers", "timings"]
 
 Algorithm = Literal["ppo", "rloo", "reinforce"]
 
@@ -63,7 +72,10 @@ class Advantages:
             if self.whiten_rewards:
                 rewards = whiten(rewards, mask, shift_mean=False)
             advantages, returns = token_advantages(rewards, values, mask, self.gamma, self.gae_lambda)
-            return {"advantages": whiten(advantages, mask) if self.whiten_advantages else advantages, "returns": returns}
+            return {
+                "advantages": whiten(advantages, mask) if self.whiten_advantages else advantages,
+                "returns": returns,
+            }
         totals = scores if kl is None else scores - coefficient * sequence_kl(kl, mask)
         if self.algorithm == "rloo":
             totals = leave_one_out_advantages(totals.view(-1, self.group)).flatten()
@@ -72,6 +84,25 @@ class Advantages:
         if self.whiten_advantages:
             totals = whiten(totals)
         return {"advantages": totals.unsqueeze(1) * mask}
+
+
+def kl_controller(options: KLOptions) -> FixedKL | AdaptiveKL:
+    """The controller of the penalty's coefficient: adaptive if there is a target."""
+    if options.target is None:
+        return FixedKL(options.coefficient)
+    return AdaptiveKL(options.coefficient, options.target, options.horizon)
+
+
+def timings(clock: Sequence[float], tokens: int) -> dict[str, float]:
+    """Where the seconds of a rollout went, and its speed.
+
+    Args:
+        clock: Times before generation and after generation, reward, the policy's pass and the reference's.
+        tokens: Tokens that were generated.
+    """
+    parts = ("generation", "reward", "policy", "reference")
+    spent = {f"time/{name}": after - before for name, before, after in zip(parts, clock, clock[1:], strict=False)}
+    return {**spent, "time/rollout_tokens_per_second": tokens / (clock[-1] - clock[0])}
 
 
 def rollout_numbers(

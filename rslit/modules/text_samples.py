@@ -27,9 +27,9 @@ def text_samples(
         rows: The batch's row of each answer; None: one answer per row, in order.
 
     Returns:
-        Samples with the fields ``question``, ``prompt``, ``prefix``, ``reference``, ``response`` (the prefix of the reference
-        answer, if the prompt ended with one, and what the policy wrote), ``length`` int64 (B,) and ``finished`` bool
-        (B,).
+        Samples with the fields ``question``, ``prompt``, ``prefix``, ``reference``, ``response`` (the prefix of the
+        reference answer, if the prompt ended with one, and what the policy wrote), ``length`` int64 (B,) and
+        ``finished`` bool (B,).
     """
     picked = range(len(batch["items"])) if rows is None else rows
     written = [tokens[mask].tolist() for tokens, mask in zip(answers.tokens.cpu(), answers.mask.cpu(), strict=True)]

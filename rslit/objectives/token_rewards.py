@@ -61,9 +61,7 @@ def token_rewards(scores: Tensor, kl: Tensor | None, coefficient: float, mask: T
     return rewards if kl is None else rewards - coefficient * masked_values(kl, mask)
 
 
-def token_advantages(
-    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
-) -> tuple[Tensor, Tensor]:
+def token_advantages(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
     """Generalised advantages and value targets; an answer ends with its last token, cut off or not.
 
     Args:

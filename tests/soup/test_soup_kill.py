@@ -28,6 +28,9 @@ def check():
 
 random.seed(0)
 write(0)
+began = time.monotonic()
+write(0)
+cost = min(max(time.monotonic() - began, 0.005), 0.15)  # of one write: a busy disk takes long to force it down
 last, kills, aside, reads, seen = 0, 0, 0, 0, set()
 for _ in range(40):
     child = os.fork()
@@ -36,7 +39,7 @@ for _ in range(40):
         while True:
             step += 1
             write(step)
-    end = time.monotonic() + random.uniform(0.002, 0.06)
+    end = time.monotonic() + random.uniform(0.4, 12) * cost
     try:
         while time.monotonic() < end:
             seen.add(check())
@@ -58,11 +61,10 @@ print(json.dumps({"kills": kills, "steps": last, "reads": reads, "distinct": len
 
 def test_sigkill_and_concurrent_readers(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "a")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["kills"] == 40
-    # On a loaded machine a writer may be killed before its first step.
-    assert result["steps"] > 10  # the writer got on between the kills
-    assert result["distinct"] > 10  # readers met many versions, and the swaps between them
+    assert result["steps"] > 40  # the writer got on between the kills
+    assert result["distinct"] > 20  # readers met many versions, and the swaps between them
     assert result["left"] == ["a"]
