@@ -35,18 +35,24 @@ def after_make_soup(experiment: dict[str, Path], tmp_path: Path, monkeypatch: py
 
 
 def test_make_targets_exist() -> None:
-    targets = re.findall(r"^make (\w+)", "\n".join(blocks("bash")), re.MULTILINE)
-    assert targets == ["soup", "test"]
-    for target in targets:
+    targets = re.findall(r"^make ([\w-]+)", "\n".join(blocks("bash")), re.MULTILINE)
+    runs = {
+        "soup": "rslit recipe configs/locomotion/halfcheetah/recipe.yaml",
+        "soup-review": "rslit recipe configs/text/movie_review/small/recipe.yaml",
+        "soup-news": "rslit recipe configs/text/news_summary/small/recipe.yaml",
+        "test": "pytest",
+    }
+    assert targets == list(runs)
+    for target, command in runs.items():
         done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert "rslit recipe configs/locomotion/halfcheetah/recipe.yaml" in done.stdout or "pytest" in done.stdout
+        assert command in done.stdout
 
 
 def test_commands(after_make_soup: Path) -> None:
     text = "\n".join(blocks("bash")).replace("\\\n", " ")
     commands = [shlex.split(line) for line in text.splitlines() if line.startswith("rslit ")]
-    assert [c[1] for c in commands] == ["soup", "front"]
-    for command in commands:
+    assert [c[1] for c in commands] == ["soup", "front", "soup"]
+    for command in commands[:2]:
         assert main(command[1:]) == 0
     assert Ingredient.load(after_make_soup / "runs/my-soup").info.config["soup"]
     assert (after_make_soup / "runs/my-front/front.png").is_file()

@@ -88,6 +88,7 @@ def run_expert(path: Path, runs: Runs, _: Path) -> None:
     assert last.info.initialisation == fingerprint(start.state_dict()) != fingerprint(last.state_dict())
     assert set(last.info.scores) == {reward["init_args"]["name"] for reward in given["evaluation_rewards"]}
     assert last.info.config["base"]["name"] == runs.hub.model(given["policy"]["base"])
+    assert last.info.config["adapter"]["base_model_name_or_path"] == last.info.config["base"]["name"]
     assert last.info.config["adapter"]["lora_alpha"] == last.info.config["adapter"]["r"] == 16
     if "adapter" in given["policy"]:
         folder = Path(runs.hub.adapter(given["policy"]["adapter"], ""))

@@ -1,4 +1,4 @@
-"""Text configs at the size of a second: tiny models and local data in the place of the hub's, all else as in the file."""
+"""Text configs at the size of a second: tiny models and local data for those of the hub, all else as in the file."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Runs:
         """The run of sweep.yaml over the experts of the files beside it: 3 λ, the initialisation, MORL."""
         folder = path.parent
         made = {r.stem: self.expert(folder / "expert.yaml", r) / "ingredients" for r in rewards_of(path)}
-        first, last = list(made)[0], list(made)[-1]
+        first, *_, last = made
         even = {name: 1 / len(made) for name in made}
         # Experts that are not named have no part.
         lattice = 2 if len(made) == 2 else [{first: 1.0}, even, {last: 1.0}]
@@ -239,11 +239,12 @@ def _reddit() -> dict[str, Rows]:
         info = {"id": f"t3_{k}", "post": f"{_text(k)} {_text(k + 1)}", "title": "Help", "subreddit": "advice"}
         return {"info": info, "summaries": [{"text": " No."}, {"text": f" {_text(k)}"}], "choice": 1, "worker": "w"}
 
+    # The hub keeps a script; this is the layout of its branch with the data, refs/convert/parquet.
     return {
-        "comparisons/train-00000-of-00001.parquet": [row(k) for k in range(8)],
-        "comparisons/validation-00000-of-00001.parquet": [row(k) for k in range(8, 11)],
+        "comparisons/train/0000.parquet": [row(k) for k in range(8)],
+        "comparisons/validation/0000.parquet": [row(k) for k in range(8, 11)],
         # Another configuration of the same data set, which is not to be read.
-        "axis/validation-00000-of-00001.parquet": [{"info": {"id": "x"}}],
+        "axis/validation/0000.parquet": [{"info": {"id": "x"}}],
     }
 
 

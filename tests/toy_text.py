@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers.logger import DummyLogger
 from tiny_models import save_tiny_llama
 from torch import Tensor
 from toy_experiment import merge
@@ -17,6 +19,7 @@ from rslit.cli import main
 from rslit.language import EvaluationOptions, KLOptions, LoraOptions, PolicyOptions, SamplingOptions
 from rslit.modules import TextModule
 from rslit.rewards import FunctionReward
+from rslit.rollouts import RolloutLoader
 from rslit.samples import Samples
 
 QUESTIONS = [
@@ -142,6 +145,61 @@ def move_adapter(module: TextModule, scale: float = 0.3, seed: int = 5) -> None:
         for p in module.policy.parameters():
             if p.requires_grad:
                 p += scale * torch.randn(p.shape, generator=stream)
+
+
+# -- runs of a module alone -----------------------------------------------------------------------------------------
+
+
+class Rounds:
+    """The same batch some times over. Lightning takes a list for several loaders."""
+
+    def __init__(self, batch: Any, count: int) -> None:
+        self.batch, self.count = batch, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self.batch] * self.count)
+
+
+class Ledger(DummyLogger):
+    """Keeps what is logged once a rollout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[dict[str, float]] = []
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        if "objective/scores" in metrics:
+            self.lines.append(dict(metrics))
+
+    def column(self, name: str) -> list[float]:
+        return [line[name] for line in self.lines]
+
+
+def train(
+    module: TextModule, root: Path, rollouts: int = 2, questions: Sequence[str] = QUESTIONS, **options: Any
+) -> Ledger:
+    """Trains for one Lightning epoch of some rollouts, all on the same prompts; `options` are the trainer's."""
+    ledger = Ledger()
+    given: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": ledger,
+        "log_every_n_steps": 1,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": root,
+        "limit_val_batches": 0,
+    }
+    resume = options.pop("ckpt_path", None)
+    loader = RolloutLoader(
+        Rounds(prompt_batch(module, questions), rollouts), module, epochs=module.epochs, minibatches=module.minibatches
+    )
+    Trainer(**given | options).fit(module, loader, ckpt_path=resume)
+    return ledger
 
 
 # -- runs through the command line ----------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ def rows(
 
     Args:
         path: A file, a folder, or the name of a data set on the hub. A folder is one with ``<split>.jsonl``,
-            ``<split>-00000-of-00002.parquet`` and the like, at any depth: a copy of a hub data set is one.
+            ``<split>-00000-of-00002.parquet``, ``<split>/0000.parquet`` and the like, at any depth: a copy of a hub
+            data set is one.
         split: A split's name, with a slice if wanted: ``train``, ``train[:1000]``, ``train[90%:]``. Of a single file
             the name is free and only the slice counts.
         subset: The data set's configuration on the hub; in a local folder the folder of that name, if there is one.
@@ -106,7 +107,8 @@ def _files_of(place: Path, name: str, subset: str | None, folder: str | None) ->
         for file in place.rglob("*")
         if file.is_file() and _format(file) and not any(p.startswith(".") for p in file.relative_to(place).parts)
     )
-    found = [file for file in readable if re.fullmatch(rf"{re.escape(name)}([-_.].*)?", file.name)]
+    split = re.compile(rf"{re.escape(name)}([-_.].*)?")
+    found = [f for f in readable if split.fullmatch(f.name) or name in f.relative_to(place).parent.parts]
     if not found:
         there = ", ".join(str(file.relative_to(place)) for file in readable[:5]) or "none that can be read"
         raise RslitError(

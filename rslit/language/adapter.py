@@ -77,6 +77,8 @@ def continued_adapter(model: Any, options: PolicyOptions) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         first = " ".join(str(error).split())[:200]
         raise RslitError(f"{label} does not fit {options.base} ({first})") from error
+    # What is trained from here on says where its base is today, whatever the name was.
+    adapted.peft_config["default"].base_model_name_or_path = options.base
     factors: dict[str, Tensor] = {k: p for k, p in adapted.named_parameters() if p.requires_grad}
     lora_layers(factors, adapter_config(adapted), label)
     # PEFT passes over weights of layers that the base does not have, and leaves layers without weights as they are.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +17,9 @@ from rslit.gguf import mend_tokenizer
 from rslit.language.adapter import adapter_config, continued_adapter, fresh_adapter
 from rslit.language.generation import generation_config
 from rslit.language.options import PolicyOptions
-from rslit.soup.storage import tensor_bytes
+from rslit.soup import base_fingerprint
 
-__all__ = ["LanguagePolicy", "base_fingerprint", "build_policy"]
-
-# Elements of each tensor that a base's fingerprint looks at: enough to tell two models apart, fast for 7 billion.
-_SAMPLED = 4096
+__all__ = ["LanguagePolicy", "build_policy"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class LanguagePolicy:
         tokenizer: Its tokenizer.
         pad_id: Token that fills batches; never sampled.
         eos_ids: Tokens that end an answer; may be empty.
-        base: ``name`` and ``fingerprint`` of the base, for the ingredient.
+        base: ``name`` and ``fingerprint`` of the base and how it was loaded, for the ingredient.
         adapter: PEFT's adapter configuration; None when all weights are trained.
         continued: Whether the adapter was there before, and so is the reference.
     """
@@ -68,6 +63,9 @@ def build_policy(options: PolicyOptions) -> LanguagePolicy:
     # What the hub's generation config asks for (penalties, forced tokens, top-k) would bend the sampling distribution.
     model.generation_config = generation_config(pad_id, eos_ids)
     base = {"name": options.base, "fingerprint": base_fingerprint(model)}
+    for key in ("revision", "gguf_file", "quantization"):
+        if getattr(options, key) is not None:
+            base[key] = getattr(options, key)
     if options.lora is not None:
         model = fresh_adapter(model, options.lora, options.base)
     elif options.adapter is not None:
@@ -79,21 +77,6 @@ def build_policy(options: PolicyOptions) -> LanguagePolicy:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     adapter = adapter_config(model) if _is_peft(model) else None
     return LanguagePolicy(model, tokenizer, pad_id, eos_ids, base, adapter, options.adapter is not None)
-
-
-def base_fingerprint(model: nn.Module) -> str:
-    """A name for a frozen base: key, dtype and shape of every weight and some thousand of its elements.
-
-    Returns:
-        `sha256:<hex>`.
-    """
-    digest = hashlib.sha256()
-    for key, weight in sorted(model.named_parameters()):
-        flat = weight.detach().reshape(-1)
-        part = flat[:: max(1, flat.numel() // _SAMPLED)]
-        digest.update(json.dumps([key, str(weight.dtype), list(weight.shape)]).encode() + b"\n")
-        digest.update(tensor_bytes(part))
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _is_peft(model: nn.Module) -> bool:
@@ -222,7 +205,7 @@ def _switch_dropout_off(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        # Plain numbers under many names (hidden_dropout, attn_dropout_p, ...); Falcon reads them from its configuration.
+        # Plain numbers under many names (hidden_dropout, attn_dropout_p, ...); Falcon reads its configuration.
         for holder in (module, getattr(module, "config", None)):
             for name, value in list(vars(holder).items()) if holder is not None else ():
                 if isinstance(value, float) and ("drop" in name or name == "jitter_noise"):

@@ -1,5 +1,6 @@
 """Ingredients and soups: experts' weights on disk, and what lies between them."""
 
+from rslit.soup.base import base_fingerprint
 from rslit.soup.export import export_soup
 from rslit.soup.info import IngredientInfo
 from rslit.soup.ingredient import Ingredient, dtype_name, fingerprint, write_ingredient
@@ -21,6 +22,7 @@ __all__ = [
     "Soup",
     "StackedSoup",
     "adapter_files",
+    "base_fingerprint",
     "dtype_name",
     "export_soup",
     "fingerprint",

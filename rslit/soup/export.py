@@ -83,8 +83,8 @@ def export_soup(
     origin = base["name"] if base else None
     name = out.name or "soup"
     with new_folder(out, INFO, RECIPE) as folder:
-        if merged and origin is not None:
-            report = write_merged(soup, exact, origin, folder)
+        if merged and base is not None:
+            report = write_merged(soup, exact, base, folder)
             export = Export(name, "transformers", origin, soup, report, table)
         elif soup.adapters:
             report = _write_adapter(soup, exact, origin or "", folder)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rslit.errors import RslitError
+from rslit.soup.base import base_fingerprint
 from rslit.soup.lora import LoraStack, linear_at
 from rslit.soup.rounding import PourReport, Rounding
 from rslit.soup.soup import Soup
@@ -21,31 +22,42 @@ from rslit.soup.streaming import HALVES
 __all__ = ["load_base", "write_merged"]
 
 
-def load_base(name: str) -> nn.Module:
+def load_base(record: Mapping[str, str]) -> nn.Module:
     """The base model in the dtype it is stored in.
 
     Args:
-        name: Hub name or folder.
+        record: ``config.base`` of an ingredient: hub name or folder, fingerprint, and how it was loaded.
+
+    Warns:
+        UserWarning: The experts were trained on the base quantised: whether it is the same cannot be seen.
 
     Raises:
-        RslitError: There is no such causal language model, or transformers is not installed.
+        RslitError: There is no such causal language model, it is another one than the experts', or transformers is
+            not installed.
     """
+    name, extra = record["name"], {key: record[key] for key in ("revision", "gguf_file") if key in record}
     try:
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, GgufConfig
     except ImportError:
         raise RslitError("--merged needs transformers; install rslit[text]") from None
+    packed = {"quantization_config": GgufConfig(dequantize=True)} if "gguf_file" in record else {}
     try:
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(name, dtype="auto", **extra, **packed)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise RslitError(
             f"base model '{name}' of the ingredients cannot be loaded ({reason}); put it there, or correct config.base "
             "in their ingredient.json"
         ) from error
+    if "quantization" in record:
+        text = f"the experts were trained on {name} in {record['quantization']}; whether its weights are still the same"
+        warnings.warn(f"{text} cannot be checked, and merged into the full ones the soup is another", stacklevel=4)
+    elif base_fingerprint(model) != record["fingerprint"]:
+        raise RslitError(f"base model '{name}' is not the one the experts were trained on; put that one there")
     return model
 
 
-def write_merged(soup: Soup, exact: dict[str, Fraction], base: str, folder: Path) -> PourReport:
+def write_merged(soup: Soup, exact: dict[str, Fraction], base: Mapping[str, str], folder: Path) -> PourReport:
     """Write the soup at λ as a model folder with weights, configuration, generation defaults and tokenizer.
 
     Weights are computed in float32 and stored in the base's dtype.
@@ -53,7 +65,7 @@ def write_merged(soup: Soup, exact: dict[str, Fraction], base: str, folder: Path
     Args:
         soup: LoRA experts in either space, or fully fine-tuned ones.
         exact: λ of every expert.
-        base: Hub name or folder of the base model.
+        base: ``config.base`` of the ingredients.
         folder: An existing folder.
 
     Returns:
@@ -71,7 +83,7 @@ def write_merged(soup: Soup, exact: dict[str, Fraction], base: str, folder: Path
         rounding = _merge_lora(soup, exact, model) if soup.adapters else _pour(soup, exact, model)
     saved: Any = model
     saved.save_pretrained(folder)
-    _save_tokenizer(base, folder)
+    _save_tokenizer(base["name"], folder)
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

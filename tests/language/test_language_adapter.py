@@ -62,7 +62,9 @@ def test_an_adapter_is_continued_as_plain_peft_loads_it(root: Path, rslora: bool
 
 def test_an_adapter_of_another_base(root: Path) -> None:
     folder = adapter(root, "mine")
-    with pytest.raises(RslitError, match=r"mine is an adapter of .*base, not of .*deep; name its base, or set policy.check"):
+    with pytest.raises(
+        RslitError, match=r"mine is an adapter of .*base, not of .*deep; name its base, or set policy.check"
+    ):
         build(root / "deep", folder)
     other = {"check_adapter_base": False}
     with pytest.raises(RslitError, match=r"mine does not fit .*wide \(.*size mismatch.*\)"):

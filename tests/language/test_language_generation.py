@@ -171,7 +171,9 @@ def test_greedy_decoding_and_beams_are_transformers_own() -> None:
     for beams in (1, 3):
         answers = sample(model, noise=None, num_beams=beams, lengths=torch.full((3,), 8), suppressed=(), eos_ids=(1,))
         for row, prompt in enumerate(PROMPTS):
-            settings = GenerationConfig(max_new_tokens=8, num_beams=beams, do_sample=False, eos_token_id=1, pad_token_id=0)
+            settings = GenerationConfig(
+                max_new_tokens=8, num_beams=beams, do_sample=False, eos_token_id=1, pad_token_id=0
+            )
             alone = model.generate(torch.tensor([prompt]), generation_config=settings)[0, len(prompt) :]
             assert answers.tokens[row][answers.mask[row]].tolist() == alone.tolist()
     with pytest.raises(RslitError, match="beams are for decoding without sampling"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tiny_models import save_tiny_gpt2, save_tiny_llama
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from rslit.soup import IngredientInfo, dtype_name, fingerprint, write_ingredient
+from rslit.soup import IngredientInfo, base_fingerprint, dtype_name, fingerprint, write_ingredient
 
 TARGETS = {"llama": ["q_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "c_proj"]}
 SAVE: dict[str, Callable[..., Path]] = {"llama": save_tiny_llama, "gpt2": save_tiny_gpt2}
@@ -123,6 +124,12 @@ def lams(n: int) -> list[list[float]]:
     return [vertex, [1 / n] * n, edge, inner[0], inner[0][::-1]]
 
 
+@cache
+def base_print(base: Path | str) -> str:
+    """The fingerprint that a policy on this base would record; any text will do where there is none."""
+    return base_fingerprint(load(Path(base))) if Path(base).is_dir() else f"sha256:{base}"
+
+
 def write(
     root: Path, name: str, given: Expert, base: Path | str, *, start: str = "start", print_of: str = "base", **info: Any
 ) -> Path:
@@ -138,7 +145,10 @@ def write(
         "scores": {"speed": 1.5},
         "config": {
             "adapter": given.adapter,
-            "base": {"name": str(base), "fingerprint": fingerprint({print_of: torch.zeros(1)})},
+            "base": {
+                "name": str(base),
+                "fingerprint": base_print(base) if print_of == "base" else f"sha256:{print_of}",
+            },
         },
     }
     return write_ingredient(root / name, given.state, IngredientInfo(**fields | info))

@@ -13,6 +13,7 @@ from lora_kit import (
     Expert,
     adapters,
     base_folder,
+    base_print,
     expert,
     experts,
     load,
@@ -197,7 +198,7 @@ def full(root: Path, folder: Path, name: str, seed: int, **config: Any) -> tuple
 
 
 def test_merged_folder_of_fully_fine_tuned_experts(tmp_path: Path, folders: dict[str, Path]) -> None:
-    base = {"base": {"name": str(folders["gpt2"]), "fingerprint": fingerprint({"base": torch.zeros(1)})}}
+    base = {"base": {"name": str(folders["gpt2"]), "fingerprint": base_print(folders["gpt2"])}}
     both = [full(tmp_path, folders["gpt2"], name, seed, **base) for seed, name in enumerate("ab")]
     out = export_soup([path for path, _ in both], {"a": 0.3, "b": 0.7}, tmp_path / "poured", merged=True)
     reference = load(folders["gpt2"])
@@ -207,6 +208,14 @@ def test_merged_folder_of_fully_fine_tuned_experts(tmp_path: Path, folders: dict
     assert "- Space: weights\n" in (out / "README.md").read_text()
     kept = export_soup([path for path, _ in both], {"a": 0.5, "b": 0.5}, tmp_path / "kept")
     assert Ingredient.load(kept).info.config["base"] == base["base"]
+
+
+def test_merging_into_another_base_of_the_same_shapes_is_refused(tmp_path: Path, folders: dict[str, Path]) -> None:
+    base = {"base": {"name": str(folders["gpt2"]), "fingerprint": "sha256:of another"}}
+    both = [full(tmp_path, folders["gpt2"], name, seed, **base)[0] for seed, name in enumerate("ab")]
+    with pytest.raises(RslitError, match="is not the one the experts were trained on"):
+        export_soup(both, {"a": 0.3, "b": 0.7}, tmp_path / "out", merged=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")

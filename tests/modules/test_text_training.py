@@ -1,0 +1,267 @@
+"""Training a language policy through the real Trainer: ratio, losses, target KL, controller, warnings."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from tiny_models import save_tiny_gpt2, save_tiny_llama
+from toy_text import QUESTIONS, letter_e, move_adapter, prompt_batch, text_module, train
+
+from rslit.language import LoraOptions
+from rslit.objectives import AdaptiveKL, FixedKL
+
+LORA = {"lora": LoraOptions(r=4, alpha=8, dropout=0.2)}
+DROPPING = {"attn_pdrop": 0.2, "resid_pdrop": 0.2, "embd_pdrop": 0.2}
+
+
+def adam(rate: float) -> Any:
+    return lambda p: torch.optim.Adam(p, lr=rate)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("bases")
+    return {"llama": save_tiny_llama(root / "llama"), "gpt2": save_tiny_gpt2(root / "gpt2", **DROPPING)}
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "reinforce"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_first_minibatchs_ratio_is_1_in_every_rollout(
+    bases: dict[str, Path], tmp_path: Path, kind: str, algorithm: str
+) -> None:
+    """Ragged prompts, padded on the left; dropout configured in the base and in the adapter."""
+    module = text_module(
+        bases[kind],
+        LORA,
+        algorithm=algorithm,
+        minibatches=4,
+        optimizer=adam(0.01),
+        sampling={"samples_per_prompt": 2, "min_new_tokens": 3, "max_new_tokens": 9},
+    )
+    ledger = train(module, tmp_path, rollouts=3)
+    assert ledger.column("val/ratio_first") == pytest.approx([1.0] * 3, abs=1e-5)
+    moved = ledger.column("policy/approxkl_avg")
+    assert min(moved) > 1e-4, "the policy moves all the same"
+    assert ("loss/value_avg" in ledger.lines[0]) == (algorithm == "ppo")
+
+
+def step(module: Any, experience: Any) -> torch.Tensor:
+    """The loss of a rollout as one minibatch, before anything is logged."""
+    loss: torch.Tensor = module.training_step(experience, 0)
+    return loss.detach()
+
+
+def test_the_loss_by_hand(bases: dict[str, Path]) -> None:
+    module: Any = text_module(bases["llama"], value_clip=0.1, value_coefficient=0.7, clip=0.3)
+    experience = module.rollout(prompt_batch(module))
+    assert not experience["values"].any(), "a fresh value head says 0"
+    old, advantages, targets = (experience[k] for k in ("logprobs", "advantages", "returns"))
+    move_adapter(module, 0.05)
+    with torch.no_grad():
+        module.value.weight.copy_(torch.linspace(-0.2, 0.2, 32))
+        module.value.bias.fill_(0.05)
+    new = module.speaker.score(module.policy, experience, module.value)
+    policy, value, close = [], [], 0
+    for row, column in experience["mask"].nonzero().tolist():
+        ratio = float((new.logprobs[row, column] - old[row, column]).exp())
+        gain = float(advantages[row, column])
+        policy.append(-min(ratio * gain, min(max(ratio, 0.7), 1.3) * gain))
+        now, goal = float(new.values[row, column]), float(targets[row, column])
+        near = min(max(now, -0.1), 0.1)
+        close += near == now
+        value.append(0.5 * max((now - goal) ** 2, (near - goal) ** 2))
+    count = int(experience["mask"].sum())
+    assert 0 < close < count, "some values are clipped, some are not"
+    expected = sum(policy) / count + 0.7 * sum(value) / count
+    with pytest.warns(UserWarning, match="probability ratio is"):  # the weights were moved behind its back
+        assert float(step(module, experience)) == pytest.approx(expected, abs=1e-5)
+    module.value_clip, module.value_coefficient = None, 0.0
+    with pytest.warns(UserWarning, match="probability ratio is"):
+        assert float(step(module, experience)) == pytest.approx(sum(policy) / count, abs=1e-5)
+
+
+def test_the_kl_in_the_loss_is_the_mean_over_tokens_of_half_its_square(bases: dict[str, Path]) -> None:
+    kl = {"coefficient": 0.4, "estimator": "k2", "place": "loss"}
+    module: Any = text_module(bases["llama"], algorithm="reinforce", kl=kl)
+    move_adapter(module)
+    experience = module.rollout(prompt_batch(module))
+    difference = (experience["logprobs"] - experience["ref_logprobs"])[experience["mask"]]
+    assert float(difference.abs().max()) > 0.1
+    policy = -experience["advantages"][experience["mask"]].mean()
+    assert float(step(module, experience)) == pytest.approx(float(policy + 0.2 * difference.square().mean()), abs=1e-5)
+    # Its gradient pulls back: it is that of the k2 term alone when the advantages are 0.
+    experience["advantages"].zero_()
+    module.training_step(experience, 0).backward()
+    trained = {k: p for k, p in module.policy.named_parameters() if p.requires_grad}
+    before = {k: p.grad.clone() for k, p in trained.items()}
+    assert max(float(g.abs().max()) for g in before.values()) > 1e-4
+
+
+class Watch(Callback):
+    """The trainable weights after every step, and the KL of every minibatch."""
+
+    def __init__(self) -> None:
+        self.weights: list[dict[str, torch.Tensor]] = []
+        self.kl: list[float] = []
+        self.optimizer: Any = None
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        with torch.no_grad():
+            new = pl_module.speaker.score(pl_module.policy, batch).logprobs
+            difference = (new - batch["logprobs"])[batch["mask"]]
+            self.kl.append(float((difference.expm1() - difference).mean()))
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        trained = {k: p.detach().clone() for k, p in pl_module.named_parameters() if p.requires_grad}
+        self.weights.append(trained)
+        self.optimizer = trainer.optimizers[0]
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(v, two[k]) for k, v in one.items())
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_past_the_target_kl_the_rest_of_a_rollout_changes_nothing(
+    bases: dict[str, Path], tmp_path: Path, clip: float | None
+) -> None:
+    """Adam with momentum would go on moving the weights on gradients of 0."""
+    runs = {}
+    for target in (None, 0.01):
+        watch = Watch()
+        module = text_module(
+            bases["llama"], algorithm="ppo", epochs=4, minibatches=2, target_kl=target, optimizer=adam(0.01)
+        )
+        ledger = train(module, tmp_path, rollouts=3, callbacks=[watch], gradient_clip_val=clip)
+        runs[target] = watch, ledger
+    watch, ledger = runs[0.01]
+    assert len(watch.weights) == 3 * 8
+    applied = 0
+    for rollout in range(3):
+        steps = range(rollout * 8, rollout * 8 + 8)
+        passed = [k for k in steps if watch.kl[k] > 1.5 * 0.01]
+        assert passed, "every rollout passes the target"
+        first = passed[0]
+        assert first > steps[0], "not at its first minibatch, whose policy is the one that acted"
+        applied += first - steps[0]
+        for k in steps:
+            before = watch.weights[k - 1] if k else None
+            if before is not None:
+                # The minibatch that passes it is left out already, and so are those behind it.
+                assert same(watch.weights[k], before) == (k >= first), k
+    assert {int(state["step"]) for state in watch.optimizer.state.values()} == {applied}
+    assert applied < 24
+    # Up to the first stop it is the run without a target.
+    free, first = runs[None][0], next(k for k in range(8) if watch.kl[k] > 0.015)
+    assert all(same(watch.weights[k], free.weights[k]) for k in range(first))
+    assert not same(watch.weights[first], free.weights[first])
+    assert all(torch.isfinite(torch.tensor(ledger.column(name))).all() for name in ledger.lines[0])
+    assert len(ledger.lines) == 3, "a rollout that was cut short is logged too"
+
+
+def test_the_controllers_coefficient_follows_the_logged_kl(bases: dict[str, Path], tmp_path: Path) -> None:
+    kl = {"coefficient": 0.2, "target": 0.05, "horizon": 20}
+    module = text_module(bases["llama"], kl=kl, optimizer=adam(0.02))
+    ledger = train(module, tmp_path, rollouts=6)
+    expected = [0.2]
+    for measured in ledger.column("objective/kl"):
+        error = min(max(measured / 0.05 - 1, -0.2), 0.2)
+        expected.append(expected[-1] * (1 + error * len(QUESTIONS) / 20))
+    assert ledger.column("objective/kl_coefficient") == pytest.approx(expected[:-1], rel=1e-4)
+    assert isinstance(module.controller, AdaptiveKL)
+    assert module.controller.coefficient == pytest.approx(expected[-1], rel=1e-4)
+    assert max(expected) > 0.2, "it went up once the policy had moved"
+    other = text_module(bases["llama"], kl=kl)
+    other.load_experience_state(copy.deepcopy(module.experience_state()))
+    assert other.controller.coefficient == module.controller.coefficient
+
+
+def test_without_a_coefficient_there_is_no_reference(bases: dict[str, Path], tmp_path: Path) -> None:
+    module = text_module(bases["llama"], kl={"coefficient": 0.0}, optimizer=adam(0.01))
+    ledger = train(module, tmp_path)
+    assert isinstance(module.controller, FixedKL)
+    assert ledger.column("objective/kl") == [0.0, 0.0]
+    assert module.experience_state()["kl"] == {"coefficient": 0.0}
+
+
+def test_the_value_head_learns_and_stays_out_of_the_policy(bases: dict[str, Path], tmp_path: Path) -> None:
+    module = text_module(bases["llama"], optimizer=adam(0.01))
+    assert module.value is not None
+    assert not any(p.any() for p in module.value.parameters())
+    train(module, tmp_path)
+    assert all(p.any() for p in module.value.parameters())
+    assert all(".lora_" in key for key in module.policy_state())
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    assert {k for k in checkpoint["state_dict"] if "lora" not in k} == {"value.weight", "value.bias"}
+
+
+def test_warnings_when_something_is_silently_wrong(bases: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="training changed no weight of the policy"):
+        train(text_module(bases["llama"], optimizer=adam(0.0)), tmp_path)
+    broken = text_module(bases["llama"], LORA)
+    for part in broken.policy.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.5
+    move_adapter(broken)
+    with pytest.warns(UserWarning, match=r"rollout 1: the first minibatch's probability ratio is .*, not 1"):
+        train(broken, tmp_path, rollouts=1)
+
+
+def test_answers_that_another_policy_gave_have_a_negative_kl(
+    bases: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = text_module(bases["llama"])
+    move_adapter(module)
+    own = module.speaker.answer
+
+    def answered_by_the_reference(model: Any, *args: Any) -> Any:
+        with model.disable_adapter():
+            return own(model, *args)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module.rollout(prompt_batch(module, QUESTIONS * 4))
+    assert module._rollout_stats["objective/kl"] > 0
+    monkeypatch.setattr(module.speaker, "answer", answered_by_the_reference)
+    with pytest.warns(UserWarning, match=r"rollout 2: the KL to the reference is negative"):
+        module.rollout(prompt_batch(module, QUESTIONS * 4))
+
+
+def test_an_interrupted_rollout_goes_on_where_it_stopped_even_past_the_target_kl(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """A checkpoint in the middle of a rollout carries the experience, the controller and that updates are over."""
+
+    class Save(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            trainer.save_checkpoint(tmp_path / f"{batch_idx}.ckpt")
+
+    def build() -> Any:
+        return text_module(
+            bases["llama"],
+            epochs=4,
+            minibatches=2,
+            target_kl=0.01,
+            optimizer=adam(0.01),
+            kl={"coefficient": 0.2, "target": 0.05, "horizon": 20},
+            function=letter_e,
+        )
+
+    whole = build()
+    ledger = train(whole, tmp_path, rollouts=3, callbacks=[Save()], enable_checkpointing=True)
+    states = whole.policy_state()
+    for index in (8, 10, 14, 15, 16):
+        resumed = build()
+        again = train(resumed, tmp_path, rollouts=3, ckpt_path=tmp_path / f"{index}.ckpt")
+        assert all(torch.equal(v, states[k]) for k, v in resumed.policy_state().items()), index
+        assert resumed.controller.coefficient == whole.controller.coefficient
+        assert again.lines[-1]["objective/kl"] == ledger.lines[-1]["objective/kl"]
+    stopped = torch.load(tmp_path / "14.ckpt", weights_only=True)["rslit"]["ranks"][0]
+    assert stopped["stopped"], "the test covers a rollout whose updates are over"
