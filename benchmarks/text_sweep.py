@@ -100,7 +100,9 @@ def contend(given: argparse.Namespace) -> None:
         runner.batch = {name: values[:1] for name, values in batch.items()}
         runner.sweep([0.5])
         runner.batch = batch
-    report(what=f"transformers {transformers.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    report(
+        what=f"transformers {transformers.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
     while True:
         began = time.perf_counter()
         answers = runner.sweep(grid(given.lams))

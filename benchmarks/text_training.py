@@ -162,7 +162,9 @@ def hold(given: argparse.Namespace, epochs: int, beta: float) -> None:
     contenders = match({name: lambda name=name: make(name) for name in given.contenders}, given.rounds)
     answers = given.prompts * given.group
     print(f"\n## {epochs} update(s) of {answers} answers per generation, beta {beta:g}\n")
-    print(f"{given.prompts} prompts × {given.group} answers × {given.tokens} tokens, {given.rounds} rounds, {machine()}\n")
+    print(
+        f"{given.prompts} prompts × {given.group} answers × {given.tokens} tokens, {given.rounds} rounds, {machine()}\n"
+    )
     print("| | with | answers/s, median | lowest to highest | rslit / this | peak MB |")
     print("|---|---|---|---|---|---|")
     rates = {name: [answers / r["seconds"] for r in c.rounds] for name, c in contenders.items()}
@@ -196,7 +198,9 @@ def profile(ours: list[dict[str, Any]], floors: list[dict[str, Any]]) -> None:
 
     for name in PHASES:
         costs = {way: [r["costs"][way].get(name, [0.0, 0.0]) for r in floors] for way in sums}
-        middle = {way: [statistics.median(column) for column in zip(*found, strict=True)] for way, found in costs.items()}
+        middle = {
+            way: [statistics.median(column) for column in zip(*found, strict=True)] for way, found in costs.items()
+        }
         for way, cost in middle.items():
             sums[way] = [a + b for a, b in zip(sums[way], cost, strict=True)]
         line(name, statistics.median(r["spent"][name] for r in ours), middle["each"], middle["once"])

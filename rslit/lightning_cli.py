@@ -170,6 +170,13 @@ def run(args: Sequence[str]) -> None:
         )
     except (jsonargparse.ArgumentError, MisconfigurationException) as error:
         raise RslitError(_one_line(error)) from error
+    except torch.OutOfMemoryError as error:
+        asked = re.search(r"Tried to allocate [\d.]+ \w+", str(error))
+        raise RslitError(
+            f"out of GPU memory{f' ({asked[0]})' if asked else ''}: lower data.batch_size (or data.num_envs), "
+            "sampling.rows or sampling.max_new_tokens, in a sweep evaluation.rows; raise minibatches; "
+            "set policy.gradient_checkpointing: true or policy.dtype: bfloat16"
+        ) from error
     except ValueError as error:
         # jsonargparse wraps what a class's __init__ raises in the ValueError of a union that took none of its members.
         cause = _cause(error)

@@ -195,10 +195,9 @@ def train(
         "limit_val_batches": 0,
     }
     resume = options.pop("ckpt_path", None)
-    loader = RolloutLoader(
-        Rounds(prompt_batch(module, questions), rollouts), module, epochs=module.epochs, minibatches=module.minibatches
-    )
-    Trainer(**given | options).fit(module, loader, ckpt_path=resume)
+    batches = Rounds(prompt_batch(module, questions), rollouts)
+    loader = RolloutLoader(batches, module, epochs=module.epochs, minibatches=module.minibatches)
+    Trainer(**given | options).fit(module, loader, batches, ckpt_path=resume)
     return ledger
 
 

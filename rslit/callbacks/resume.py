@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from rslit.errors import RslitError
+from rslit.modules.rewarded import RewardedModule
 
 __all__ = ["AtomicCheckpointIO", "ResumeCheckpoint"]
 
@@ -49,13 +51,21 @@ class ResumeCheckpoint(ModelCheckpoint):
     It is saved after the epoch's ingredient. A used folder holds no stale twin: the file is always replaced.
     """
 
-    def __init__(self, dirpath: str | None = None, every_n_epochs: int = 1) -> None:
+    def __init__(
+        self, dirpath: str | None = None, every_n_epochs: int = 1, every_n_rollouts: int | None = None
+    ) -> None:
         """Takes where and how often.
 
         Args:
             dirpath: Folder; default ``<default_root_dir>/checkpoints``.
             every_n_epochs: Interval in epochs. A resumed run repeats what came after the last one.
+            every_n_rollouts: Also save within an epoch, after so many rollouts: for epochs that take hours.
+
+        Raises:
+            RslitError: An interval is below 1.
         """
+        if every_n_epochs < 1 or (every_n_rollouts is not None and every_n_rollouts < 1):
+            raise RslitError("ResumeCheckpoint: every_n_epochs and every_n_rollouts must be at least 1")
         super().__init__(
             dirpath=dirpath,
             filename="last",
@@ -64,3 +74,10 @@ class ResumeCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
+        self.every_n_rollouts = every_n_rollouts
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Turns rollouts into optimiser steps, which Lightning counts."""
+        if self.every_n_rollouts is not None and isinstance(pl_module, RewardedModule):
+            self._every_n_train_steps = self.every_n_rollouts * pl_module.epochs * pl_module.minibatches
+        super().setup(trainer, pl_module, stage)

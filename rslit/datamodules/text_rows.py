@@ -63,7 +63,10 @@ def _open_hub(name: str, split: str, subset: str | None, folder: str | None, str
     import datasets
 
     try:
-        builder = datasets.load_dataset_builder(name, name=subset, data_dir=folder)
+        try:
+            builder = datasets.load_dataset_builder(name, name=subset, data_dir=folder)
+        except RuntimeError:  # a loading script, which datasets refuses: the hub keeps a converted copy beside it
+            builder = datasets.load_dataset_builder(name, data_dir=subset, revision="refs/convert/parquet")
     except (OSError, datasets.exceptions.DatasetNotFoundError) as error:
         raise RslitError(
             f"data.source: '{name}' is no file or folder here and no hub gave it ({str(error).splitlines()[0]}); "

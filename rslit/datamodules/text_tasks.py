@@ -157,7 +157,7 @@ class StackExchange(PromptSource):
 
 
 class MovieReview(PromptSource):
-    """Film reviews to be written: ``imdb`` (`text`, `label`).
+    """Film reviews to be written: ``stanfordnlp/imdb`` (`text`, `label`).
 
     Every question is the same instruction; what differs are the first words of a person's review, the reference, so
     ``data.prefix_tokens`` belongs to this task. Reviews of more than 200 characters.
@@ -167,7 +167,7 @@ class MovieReview(PromptSource):
 
     def __init__(
         self,
-        path: str = "imdb",
+        path: str = "stanfordnlp/imdb",
         eval_path: str | None = None,
         train_split: str = "train",
         eval_split: str = "test",

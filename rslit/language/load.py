@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +134,8 @@ def _base(options: PolicyOptions) -> Any:
         common["use_safetensors"] = True
     if options.quantization is not None:
         common["quantization_config"] = _bits(options)
-        common["device_map"] = {"": torch.cuda.current_device()}
+        # The policy is built before Lightning chooses this process's GPU.
+        common["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     if options.attention is not None:
         common["attn_implementation"] = options.attention
     dtype = getattr(torch, options.dtype)

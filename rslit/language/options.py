@@ -79,6 +79,7 @@ class SamplingOptions:
         missing_eos_penalty: Taken off the score of an answer that does not end by itself, in reward units.
         temperature: Logits are divided by it, wherever probabilities are computed.
         samples_per_prompt: Answers to each prompt of a rollout; RLOO needs at least 2.
+        rows: Answers generated side by side; None: all of a rollout. A matter of memory.
     """
 
     min_new_tokens: int = 16
@@ -87,6 +88,7 @@ class SamplingOptions:
     missing_eos_penalty: float | None = None
     temperature: float = 1.0
     samples_per_prompt: int = 1
+    rows: int | None = None
 
 
 @dataclass
@@ -116,10 +118,12 @@ class EvaluationOptions:
         max_new_tokens: Longest answer.
         sample: Draw from the distribution instead of decoding greedily; all λ share the noise.
         num_beams: Beams of a search; 1 is none.
+        stop_at_eos: Let an end token end an answer, also where it does not in training.
         rows: Answers decoded side by side in a sweep, over all λ: a matter of memory.
     """
 
     max_new_tokens: int = 32
     sample: bool = False
     num_beams: int = 1
+    stop_at_eos: bool = True
     rows: int = 256

@@ -19,18 +19,17 @@ __all__ = ["Speaker"]
 
 
 class Speaker:
-    """Samples and scores answers with one temperature, one set of suppressed tokens and one rule for ending.
+    """Samples and scores answers with one temperature and one set of suppressed tokens.
 
     Args:
         parts: The policy and its tokens.
         temperature: Logits are divided by it.
-        stop_at_eos: Whether an end token ends an answer.
     """
 
-    def __init__(self, parts: LanguagePolicy, temperature: float, stop_at_eos: bool) -> None:
+    def __init__(self, parts: LanguagePolicy, temperature: float) -> None:
         self.pad_id = parts.pad_id
         self.temperature = temperature
-        self.eos_ids = parts.eos_ids if stop_at_eos else ()
+        self.eos_ids = parts.eos_ids
         # A sampled placeholder would be taken for padding by whoever reads the tokens.
         self.suppressed = () if parts.pad_id in parts.eos_ids else (parts.pad_id,)
 
@@ -46,19 +45,40 @@ class Speaker:
         noise: torch.Generator | None = None,
         copies: int = 1,
         num_beams: int = 1,
+        stop_at_eos: bool = True,
     ) -> Answers:
-        """Generates an answer per row; see :func:`rslit.language.generate`."""
+        """Generates an answer per row, ended by an end token or not; see :func:`rslit.language.generate`."""
         return generate(
             model,
             prompts,
             lengths,
             pad_id=self.pad_id,
-            eos_ids=self.eos_ids,
+            eos_ids=self.eos_ids if stop_at_eos else (),
             suppressed=self.suppressed,
             temperature=self.temperature,
             noise=noise,
             copies=copies,
             num_beams=num_beams,
+        )
+
+    def answer_in_parts(
+        self, model: nn.Module, prompts: Prompts, lengths: Tensor, size: int, noise: torch.Generator, stop_at_eos: bool
+    ) -> Answers:
+        """The same, `size` rows at a time: the keys and values of all of them may not fit."""
+        slices = [slice(start, start + size) for start in range(0, len(lengths), size)]
+        parts = [
+            self.answer(model, Prompts(prompts.ids[i], prompts.mask[i]), lengths[i], noise, stop_at_eos=stop_at_eos)
+            for i in slices
+        ]
+        width = max(part.tokens.shape[1] for part in parts)
+
+        def wide(x: Tensor, fill: int) -> Tensor:
+            return torch.nn.functional.pad(x, (0, width - x.shape[1]), value=fill)
+
+        return Answers(
+            torch.cat([wide(part.tokens, self.pad_id) for part in parts]),
+            torch.cat([wide(part.mask, False) for part in parts]),
+            torch.cat([part.finished for part in parts]),
         )
 
     def score(

@@ -128,7 +128,11 @@ class LocomotionModule(RewardedModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Experience, batch_idx: int) -> None:
         """Adds a rollout's observations to the statistics once it is learned from: acting and learning see the same."""
-        if self._pending_statistics is not None and (batch_idx + 1) % (self.epochs * self.minibatches) == 0:
+        if (batch_idx + 1) % (self.epochs * self.minibatches) == 0:
+            self._add_pending()
+
+    def _add_pending(self) -> None:
+        if self._pending_statistics is not None:
             self.policy.normaliser.update(self._pending_statistics)
             self._pending_statistics = None
 
@@ -143,6 +147,7 @@ class LocomotionModule(RewardedModule):
             RslitError: A reward is not finite, or B x T does not divide into the minibatches.
         """
         began = time.perf_counter()
+        self._add_pending()  # a checkpoint between two rollouts is saved just before they are added
         if self._episodes is None:
             self._start_seeds = batch["seeds"].clone()
             self._episodes = self._start(batch["seeds"])

@@ -116,7 +116,7 @@ class TextModule(RewardedModule):
         self.target_kl = target_kl
         self.parts = build_policy(policy)
         self.policy, self.tokenizer = self.parts.model, self.parts.tokenizer
-        self.speaker = Speaker(self.parts, self.sampling.temperature, self.sampling.stop_at_eos)
+        self.speaker = Speaker(self.parts, self.sampling.temperature)
         config: Any = self.policy.config
         text = config.get_text_config()
         # Beside the policy, not in it: a value head is never interpolated.
@@ -124,7 +124,7 @@ class TextModule(RewardedModule):
         self.context_length: int | None = getattr(text, "max_position_embeddings", None)
         self.max_new_tokens = max(self.sampling.max_new_tokens, self.evaluation.max_new_tokens)
         if initialisation is not None:
-            check_base(initialisation, self.parts.base)
+            check_base(initialisation, self.parts.base, self.parts.adapter)
         self.load_initialisation()
         self._reference = Reference(self.policy, self.parts.adapter) if self.kl.coefficient > 0 else None
         self.controller = kl_controller(self.kl)
@@ -153,7 +153,8 @@ class TextModule(RewardedModule):
             shortest, longest + 1, (len(picked),), generator=generator(self.seed, "lengths", *stream)
         )
         noise = generator(self.seed, "rollout", *stream, device=self.device)
-        answers = self.speaker.answer(self.policy, prompts, lengths.to(self.device), noise)
+        size, stop = self.sampling.rows or len(picked), self.sampling.stop_at_eos
+        answers = self.speaker.answer_in_parts(self.policy, prompts, lengths.to(self.device), size, noise, stop)
         clock.append(time.perf_counter())
         samples = text_samples(self.tokenizer, batch, answers, picked)
         scores, samples.scores = score_terms(self.reward, samples, self.rollouts_done)
@@ -194,7 +195,7 @@ class TextModule(RewardedModule):
         """Clipped policy loss, value loss and, where asked for, the KL loss of a minibatch of answers."""
         mask = minibatch["mask"]
         if self._stopped:  # every weight needs a gradient under DDP, so the loss touches them all
-            self.log_rollout({}, batch_idx, bar=_BAR)
+            self.log_rollout({} if self._stats else self._rollout_stats, batch_idx, bar=_BAR)  # none: resumed here
             return torch.stack([0.0 * p.sum().float() for p in self.parameters() if p.requires_grad]).sum()
         scored = self.speaker.score(self.policy, minibatch, self.value)
         policy = clipped_policy_loss(scored.logprobs, minibatch["logprobs"], minibatch["advantages"], self.clip, mask)
@@ -264,7 +265,8 @@ class TextModule(RewardedModule):
         prompts = self.speaker.prompts(batch["prompt_ids"], self.device).repeat(copies)
         lengths = torch.full((copies * count,), options.max_new_tokens, device=self.device)
         noise = generator(seed, "answers", device=self.device) if options.sample else None
-        answers = self.speaker.answer(self.policy, prompts, lengths, noise, copies, options.num_beams)
+        search = (noise, copies, options.num_beams, options.stop_at_eos)
+        answers = self.speaker.answer(self.policy, prompts, lengths, *search)
         found = []
         for part in _slices(copies * count, count):
             samples = text_samples(self.tokenizer, batch, Answers(*(column[part] for column in answers)))

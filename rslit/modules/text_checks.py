@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -20,15 +21,23 @@ __all__ = ["check_base", "check_options", "warn_negative_kl", "warn_ratio", "war
 _RATIO_TOLERANCE = 1e-3
 # Standard errors below 0 before a mean KL counts as negative: with 4, chance does it once in 30,000 rollouts.
 _ERRORS = 4.0
+# What an adapter's factors are multiplied by follows from these; their shapes do not show it.
+_STRENGTH = ("lora_alpha", "use_rslora", "alpha_pattern")
 
 
-def check_base(path: str, base: Mapping[str, str]) -> None:
-    """Refuses an initialisation whose adapter was trained on another base.
+def check_base(path: str, base: Mapping[str, str], adapter: Mapping[str, Any] | None) -> None:
+    """Refuses an initialisation whose adapter was trained on another base or acts with another strength.
+
+    Args:
+        path: Ingredient folder.
+        base: The policy's base.
+        adapter: The policy's adapter configuration; None when all weights are trained.
 
     Raises:
-        RslitError: It was, or it is no language model's.
+        RslitError: It was or does, or it is no language model's.
     """
-    recorded = Ingredient.load(Path(path)).info.config.get("base")
+    config = Ingredient.load(Path(path)).info.config
+    recorded = config.get("base")
     if not isinstance(recorded, dict):
         raise RslitError(f"initialisation: {path} is no ingredient of a language model")
     if recorded.get("fingerprint") != base["fingerprint"]:
@@ -36,6 +45,15 @@ def check_base(path: str, base: Mapping[str, str]) -> None:
             f"initialisation: {path} was trained on the base {recorded.get('name')}, whose weights are not those of "
             f"{base['name']}; set policy.base to it"
         )
+    there = config.get("adapter")
+    if adapter is None or not isinstance(there, dict):
+        return  # if only one of the two has an adapter, their weights have different names
+    for key in _STRENGTH:
+        if there.get(key) != adapter.get(key):
+            raise RslitError(
+                f"initialisation: {path} is an adapter whose {key} is {there.get(key)}, this policy's is "
+                f"{adapter.get(key)}; the same factors would do something else, so give both the same"
+            )
 
 
 def check_options(algorithm: str, sampling: SamplingOptions, kl: KLOptions) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from toy_experiment import RISKY, point_config
 
-from rslit.callbacks import AtomicCheckpointIO
+from rslit.callbacks import AtomicCheckpointIO, ResumeCheckpoint
 from rslit.cli import main
 from rslit.errors import RslitError
 
@@ -65,6 +66,44 @@ def test_killed_at_random_moments_and_resumed_equals_left_alone(
     assert {k.split("/")[0] for k in alone} == {"best", "last", "epoch=0016", "epoch=0032"}
     for name, data in alone.items():
         assert data == killed[name], name
+
+
+class Crash(Callback):
+    """The power goes after some minibatches."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.after:
+            raise SystemError("no power")
+
+
+def test_resumed_within_an_epoch_equals_uninterrupted(tmp_path: Path, write_config: Write, monkeypatch: Any) -> None:
+    """One epoch of 3 rollouts of 4 minibatches, saved after the second rollout, broken off within the third."""
+    own = [
+        {"class_path": "rslit.callbacks.SoupCallback"},
+        {"class_path": "rslit.callbacks.ResumeCheckpoint", "init_args": {"every_n_rollouts": 2}},
+    ]
+    crash = {"class_path": "test_resume.Crash", "init_args": {"after": 9}}
+    whole = write_config(point_config(trainer__callbacks=own, trainer__max_epochs=1))
+    broken = write_config(point_config(trainer__callbacks=[*own, crash], trainer__max_epochs=1), "broken.yaml")
+    for name in ("once", "twice"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        if name == "twice":
+            with pytest.raises(SystemError, match="no power"):
+                main(["fit", "--config", str(broken), "--trainer.default_root_dir", "run"])
+            assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
+        assert main(["fit", "--config", str(whole), "--trainer.default_root_dir", "run"]) == 0
+        assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 12
+    once, twice = (contents(tmp_path / n / "run" / "ingredients") for n in ("once", "twice"))
+    assert once == twice
+
+
+def test_intervals_of_checkpoints_are_at_least_1() -> None:
+    with pytest.raises(RslitError, match="every_n_rollouts must be at least 1"):
+        ResumeCheckpoint(every_n_rollouts=0)
 
 
 @pytest.mark.parametrize("resumable", [True, False])

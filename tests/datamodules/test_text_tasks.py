@@ -21,7 +21,7 @@ def test_defaults_are_the_papers_data_sets_and_splits() -> None:
         ("argilla/news-summary", None, "test", "train"),  # swapped on purpose
         ("openai/summarize_from_feedback", "comparisons", "train", "validation"),
         ("lvwerra/stack-exchange-paired", None, "train", "test"),
-        ("imdb", None, "train", "test"),
+        ("stanfordnlp/imdb", None, "train", "test"),
         ("Anthropic/hh-rlhf", None, "train", "test"),
     ]
     assert StackExchange().limits == {"train": 40_000, "eval": 1_000}

@@ -33,7 +33,7 @@ def sample(model: Any, prompts: Prompts | None = None, lengths: Tensor = LENGTHS
 
 @torch.no_grad()
 def by_hand(model: Any, steps: int, temperature: float, seed: int = 0, suppressed: tuple[int, ...] = (0,)) -> Tensor:
-    """Each row for itself, without padding or cache: argmax of logits / T plus Gumbel noise, one draw a step for all."""
+    """Each row for itself, without padding or cache: argmax of logits / T plus Gumbel noise, drawn for all at once."""
     stream, rows = noise(seed), [list(prompt) for prompt in PROMPTS]
     for _ in range(steps):
         gumbel = -torch.empty(len(rows), 12).exponential_(generator=stream).log()

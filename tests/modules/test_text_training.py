@@ -66,7 +66,8 @@ def test_the_loss_by_hand(bases: dict[str, Path]) -> None:
     with torch.no_grad():
         module.value.weight.copy_(torch.linspace(-0.2, 0.2, 32))
         module.value.bias.fill_(0.05)
-    new = module.speaker.score(module.policy, experience, module.value)
+    with torch.no_grad():
+        new = module.speaker.score(module.policy, experience, module.value)
     policy, value, close = [], [], 0
     for row, column in experience["mask"].nonzero().tolist():
         ratio = float((new.logprobs[row, column] - old[row, column]).exp())
@@ -255,7 +256,7 @@ def test_an_interrupted_rollout_goes_on_where_it_stopped_even_past_the_target_kl
         )
 
     whole = build()
-    ledger = train(whole, tmp_path, rollouts=3, callbacks=[Save()], enable_checkpointing=True)
+    ledger = train(whole, tmp_path, rollouts=3, callbacks=[Save()])
     states = whole.policy_state()
     for index in (8, 10, 14, 15, 16):
         resumed = build()
