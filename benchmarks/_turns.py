@@ -25,11 +25,16 @@ def peak_mb(pid: int | str = "self") -> float:
     return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
+_cpu = 0.0
+
+
 def report(**values: Any) -> None:
-    """Print one line for the match and wait until it is this one's turn."""
-    print("@" + json.dumps({"peak": peak_mb()} | values), flush=True)
+    """Print one line for the match, with peak memory and the CPU seconds since the last, and wait for one's turn."""
+    global _cpu
+    print("@" + json.dumps({"peak": peak_mb(), "cpu": sum(os.times()[:4]) - _cpu} | values), flush=True)
     if not sys.stdin.readline():
         sys.exit()
+    _cpu = sum(os.times()[:4])  # those of children that have ended included
 
 
 class Contender:

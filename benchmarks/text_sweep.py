@@ -126,8 +126,8 @@ def table(given: argparse.Namespace, contenders: dict[str, Contender]) -> None:
     length = statistics.mean(len(answer) for answers in last.values() for rows in answers for answer in rows)
     print(f"\n{given.lams} λ × {given.prompts} prompts, {given.rounds} round(s), answers of {length:.1f} tokens,")
     print(f"{first.ready['what']}, {machine()}\n")
-    print("| | seconds, median | lowest to highest | this / ours | peak MB | before the sweep | same answers as |")
-    print("|---|---|---|---|---|---|---|")
+    print("| | s, median | lowest to highest | this / ours | CPU s | peak MB | before the sweep | same answers as |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, contender in contenders.items():
         seconds = [r["seconds"] for r in contender.rounds]
         ratio = f"{middle[name] / middle['ours']:.2f}" if "ours" in middle else "-"
@@ -135,14 +135,15 @@ def table(given: argparse.Namespace, contenders: dict[str, Contender]) -> None:
         agreed = f"{other}: {same(last[name], last[other]):.1%}" if other in last else "-"
         peak = max(max(r["peak"], r["child"]) for r in contender.rounds)
         spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
-        memory = f"{peak:.0f} | {contender.ready['peak']:.0f}"
-        print(f"| {CONTENDERS[name]} | {middle[name]:.2f} | {spread} | {ratio} | {memory} | {agreed} |")
+        cpu = statistics.median(r["cpu"] for r in contender.rounds)
+        figures = f"{ratio} | {cpu:.1f} | {peak:.0f} | {contender.ready['peak']:.0f}"
+        print(f"| {CONTENDERS[name]} | {middle[name]:.2f} | {spread} | {figures} | {agreed} |")
     for name, target in TARGETS.items():
         if {name, "ours"} <= middle.keys():
             print(f"\n{CONTENDERS[name]} / ours: {middle[name] / middle['ours']:.2f} (target {target:g})")
     if "ours" in last:
         distinct = {tuple(map(tuple, rows)) for rows in last["ours"]}
-        print(f"\nλ that answer differently from all others: {len(distinct)} of {given.lams}")
+        print(f"\ndifferent sets of answers in it: {len(distinct)} for {given.lams} λ")
 
 
 def main() -> None:

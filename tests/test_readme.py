@@ -6,12 +6,16 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from peft import PeftModel
 from toy_experiment import fit
+from toy_text import fit_text
+from transformers import AutoModelForCausalLM
 
 from rslit.cli import main
 from rslit.soup import Ingredient
@@ -22,6 +26,10 @@ README = (ROOT / "README.md").read_text()
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+_BASH = "\n".join(blocks("bash")).replace("\\\n", " ")
+COMMANDS = [shlex.split(line, comments=True) for line in _BASH.splitlines() if line.startswith("rslit ")]
 
 
 @pytest.fixture
@@ -49,13 +57,36 @@ def test_make_targets_exist() -> None:
 
 
 def test_commands(after_make_soup: Path) -> None:
-    text = "\n".join(blocks("bash")).replace("\\\n", " ")
-    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("rslit ")]
-    assert [c[1] for c in commands] == ["soup", "front", "soup"]
-    for command in commands[:2]:
-        assert main(command[1:]) == 0
+    assert [c[1] for c in COMMANDS] == ["soup", "front", "soup"]
+    for command in COMMANDS:
+        if "movie_review" not in command[3]:
+            assert main(command[1:]) == 0
     assert Ingredient.load(after_make_soup / "runs/my-soup").info.config["soup"]
     assert (after_make_soup / "runs/my-front/front.png").is_file()
+
+
+def test_soup_of_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command for language models, on tiny ones; PEFT loads what it writes."""
+    (command,) = [c for c in COMMANDS if "movie_review" in c[3]]
+
+    def write(config: Mapping[str, object], name: str) -> Path:
+        (tmp_path / name).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        return tmp_path / name
+
+    for expert, letter in (("faithful", "letter_e"), ("positive", "letter_a")):
+        made = fit_text(write, tmp_path, expert, function=letter, trainer__callbacks=[called(expert)])
+        shutil.copytree(made / "last", tmp_path / f"runs/movie_review/{expert}/ingredients/last")
+    monkeypatch.chdir(tmp_path)
+    assert main(command[1:]) == 0
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    adapted = PeftModel.from_pretrained(base, command[command.index("--out") + 1])
+    assert Ingredient.load("runs/my-adapter").info.trainable_keys == sorted(
+        name for name, _ in adapted.named_parameters() if "lora_" in name
+    )
+
+
+def called(expert: str) -> dict[str, object]:
+    return {"class_path": "rslit.callbacks.SoupCallback", "init_args": {"expert": expert}}
 
 
 def test_python(after_make_soup: Path) -> None:
@@ -92,6 +123,9 @@ def test_yaml_of_a_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_links_and_verbs() -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+        file, _, part = target.partition("#")
+        assert (ROOT / file).exists(), target
+        headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(), re.MULTILINE) if part else []
+        assert not part or part in [heading.lower().replace(" ", "-") for heading in headings], target
     for verb in ("fit", "validate", "test", "predict", "soup", "front", "recipe"):
         assert f"`{verb}`" in README
