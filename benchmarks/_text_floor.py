@@ -109,7 +109,7 @@ def floor(given: argparse.Namespace) -> None:
 
     from rslit.language import build_policy
 
-    batch = json.loads((given.folder / f"prompts-{given.prompts}.json").read_text())
+    batch = json.loads((given.folder / f"{given.task}-{given.prompts}.json").read_text())
     products = Products(build_policy(policy()).model)
     once = sum(map(len, batch["prompt_ids"]))
     phases(products, given, once)

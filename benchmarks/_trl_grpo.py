@@ -49,7 +49,7 @@ class Turns(TrainerCallback):  # type: ignore[misc]
 def main() -> None:
     """Train for as many generations as there are rounds."""
     given = options(__doc__).parse_args()
-    batch = json.loads((given.folder / f"prompts-{given.prompts}.json").read_text())
+    batch = json.loads((given.folder / f"{given.task}-{given.prompts}.json").read_text())
     answers = given.prompts * given.group
     rows = Dataset.from_dict({"prompt": batch["text"], "prefix": batch["prefix"]})
     # The default trades time for memory, which ours does not do by itself.

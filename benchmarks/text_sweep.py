@@ -2,8 +2,8 @@
 
     python benchmarks/text_sweep.py --prompts 16 --tokens 24 --lams 11 --rounds 3
 
-SmolLM2-135M-Instruct in float32, two LoRA experts (rank 16 on q, k, v, o), film reviews, greedy. Each contender is a
-process of its own, loads the base if it may keep it, answers two tokens to warm up, and then sleeps until it is its
+SmolLM2-135M-Instruct in float32, two LoRA experts (rank 16 on q, k, v, o), held-out prompts, greedy. Each contender is
+a process of its own, loads the base if it may keep it, answers two tokens to warm up, and then sleeps until it is its
 turn. A round is a whole sweep: everything that must happen for it, from adapters on disk to answers. Loading a base
 that is loaded once is not counted. Tokens of all contenders are compared, so that all do the same work: those in space
 `factors` with ours in `factors`, mergekit, which averages merged weights and so is in space `delta`, with ours in
@@ -85,7 +85,7 @@ def contend(given: argparse.Namespace) -> None:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    batch = json.loads((given.folder / f"prompts-{given.prompts}.json").read_text())
+    batch = json.loads((given.folder / f"{given.task}-{given.prompts}.json").read_text())
     if given.contender in SAME_AS and given.contender != "pours":
         from _sweep_peers import PEERS
 
@@ -124,7 +124,7 @@ def table(given: argparse.Namespace, contenders: dict[str, Contender]) -> None:
     last = {name: c.rounds[-1]["answers"] for name, c in contenders.items()}
     first = next(iter(contenders.values()))
     length = statistics.mean(len(answer) for answers in last.values() for rows in answers for answer in rows)
-    print(f"\n{given.lams} λ × {given.prompts} prompts, {given.rounds} round(s), answers of {length:.1f} tokens,")
+    print(f"\n{given.lams} λ × {given.prompts} {given.task}, {given.rounds} round(s), answers of {length:.1f} tokens,")
     print(f"{first.ready['what']}, {machine()}\n")
     print("| | s, median | lowest to highest | this / ours | CPU s | peak MB | before the sweep | same answers as |")
     print("|---|---|---|---|---|---|---|---|")
@@ -149,6 +149,7 @@ def table(given: argparse.Namespace, contenders: dict[str, Contender]) -> None:
 def main() -> None:
     """Hold the match, or be one contender in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=["reviews", "news"], default="reviews", help="news: longer prompts")
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=24, help="longest answer")
     parser.add_argument("--lams", type=int, default=11)
@@ -162,9 +163,10 @@ def main() -> None:
     if given.contender is not None:
         contend(given)
         return
-    setup = [sys.executable, str(HERE.with_name("_text_setup.py")), str(given.folder), f"--prompts={given.prompts}"]
-    subprocess.run([*setup, "--experts"], check=True, capture_output=not given.verbose)
-    sizes = [f"--{name}={getattr(given, name)}" for name in ("prompts", "tokens", "lams", "rows", "folder")]
+    prompts = [f"--{name}={getattr(given, name)}" for name in ("task", "prompts")]
+    setup = [sys.executable, str(HERE.with_name("_text_setup.py")), str(given.folder), *prompts, "--experts"]
+    subprocess.run(setup, check=True, stdout=sys.stderr)
+    sizes = prompts + [f"--{name}={getattr(given, name)}" for name in ("tokens", "lams", "rows", "folder")]
     own = [sys.executable, str(HERE), *sizes]
     makers = {
         name: lambda name=name: Contender([*own, f"--contender={name}"], given.verbose) for name in given.contenders

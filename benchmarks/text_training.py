@@ -2,11 +2,12 @@
 
     python benchmarks/text_training.py --rounds 5 --epochs 1 2 --betas 0 0.04
 
-The same on both sides: SmolLM2-135M-Instruct in float32, a fresh LoRA adapter (rank 16 on q, k, v, o), the same 8
-prompts, 4 answers to each, 24 new tokens in every answer (an end token does not end it), all 32 answers in every
-update, VADER as the reward, AdamW, gradients clipped at norm 1, nothing saved or logged. A round is one generation with
-its updates (`--epochs`: TRL's `num_iterations`), timed from the end of one generation's last update to the end of the
-next one's. Each contender is a process of its own that sleeps until it is its turn; the first round does not count.
+The same on both sides: SmolLM2-135M-Instruct in float32, a fresh LoRA adapter (rank 16 on q, k, v, o), 8 prompts (the
+same in every round), 4 answers to each, 24 new tokens in every answer (an end token does not end it), all 32 answers in
+every update, VADER as the reward, AdamW, gradients clipped at norm 1, nothing saved or logged. A round is one
+generation with its updates (`--epochs`: TRL's `num_iterations`), timed from the end of one generation's last update to
+the end of the next one's. Each contender is a process of its own that sleeps until it is its turn; the first round does
+not count.
 
 TRL gets a virtual environment of its own (`--peer-venv`, built on the first run; its packages come from pip's index).
 `trl` has gradient checkpointing off, as ours; `trl-default` leaves it on, as TRL does.
@@ -40,7 +41,7 @@ CONTENDERS = {
     "trl-default": "TRL, GRPO, gradient checkpointing",
     "floor": "arithmetic floor",
 }
-SIZES = ("prompts", "group", "tokens", "rounds")
+SIZES = ("task", "prompts", "group", "tokens", "rounds")
 PHASES = ("generation", "reward", "policy", "reference", "update")
 TARGET = 1.5
 
@@ -48,6 +49,7 @@ TARGET = 1.5
 def options(doc: str | None) -> argparse.ArgumentParser:
     """What a match and all its contenders are told."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=["reviews", "news"], default="reviews", help="news: longer prompts")
     parser.add_argument("--prompts", type=int, default=8, help="of a generation")
     parser.add_argument("--group", type=int, default=4, help="answers to each prompt")
     parser.add_argument("--tokens", type=int, default=24, help="new tokens of an answer")
@@ -75,7 +77,7 @@ def training(given: argparse.Namespace) -> None:
     from rslit.rewards import SentimentReward
     from rslit.warnings import quiet
 
-    batch = json.loads((given.folder / f"prompts-{given.prompts}.json").read_text())
+    batch = json.loads((given.folder / f"{given.task}-{given.prompts}.json").read_text())
 
     class SamePrompts(RewardedDataModule):
         """One batch again and again."""
@@ -162,11 +164,10 @@ def hold(given: argparse.Namespace, epochs: int, beta: float) -> None:
     contenders = match({name: lambda name=name: make(name) for name in given.contenders}, given.rounds)
     answers = given.prompts * given.group
     print(f"\n## {epochs} update(s) of {answers} answers per generation, beta {beta:g}\n")
-    print(
-        f"{given.prompts} prompts × {given.group} answers × {given.tokens} tokens, {given.rounds} rounds, {machine()}\n"
-    )
-    print("| | with | answers/s, median | lowest to highest | rslit / this | peak MB |")
-    print("|---|---|---|---|---|---|")
+    size = f"{given.prompts} {given.task} × {given.group} answers × {given.tokens} tokens"
+    print(f"{size}, {given.rounds} rounds, {machine()}\n")
+    print("| | with | answers/s, median | lowest to highest | rslit / this | CPU s | peak MB |")
+    print("|---|---|---|---|---|---|---|")
     rates = {name: [answers / r["seconds"] for r in c.rounds] for name, c in contenders.items()}
     middle = {name: statistics.median(values) for name, values in rates.items()}
     for name, contender in contenders.items():
@@ -174,7 +175,8 @@ def hold(given: argparse.Namespace, epochs: int, beta: float) -> None:
         assert tokens == {given.tokens}, f"{name}: answers of {tokens} tokens"
         ratio = f"{middle['rslit'] / middle[name]:.2f}" if "rslit" in middle else "-"
         spread = f"{min(rates[name]):.2f} to {max(rates[name]):.2f}"
-        figures = f"{middle[name]:.2f} | {spread} | {ratio} | {contender.rounds[-1]['peak']:.0f}"
+        cpu = statistics.median(r["cpu"] for r in contender.rounds)
+        figures = f"{middle[name]:.2f} | {spread} | {ratio} | {cpu:.1f} | {contender.rounds[-1]['peak']:.0f}"
         print(f"| {CONTENDERS[name]} | {contender.ready['what']} | {figures} |")
     if {"rslit", "trl"} <= middle.keys():
         print(f"\nrslit / TRL: {middle['rslit'] / middle['trl']:.2f} (target {TARGET})")
@@ -224,7 +226,7 @@ def main() -> None:
         training(given)
     else:
         setup = [sys.executable, str(HERE.with_name("_text_setup.py")), str(given.folder)]
-        subprocess.run([*setup, f"--prompts={given.prompts}"], check=True, capture_output=not given.verbose)
+        subprocess.run([*setup, f"--task={given.task}", f"--prompts={given.prompts}"], check=True, stdout=sys.stderr)
         for epochs in given.all_epochs:
             for beta in given.betas:
                 hold(given, epochs, beta)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 from tiny_models import save_tiny_llama
 from torch import Tensor
@@ -52,6 +55,21 @@ def letter_a(samples: Samples) -> Tensor:
 
 def brevity(samples: Samples) -> Tensor:
     return -samples["length"].float()
+
+
+def letters(samples: Samples) -> Tensor:
+    """Share of ASCII letters in the response."""
+    return torch.tensor([sum(c.isascii() and c.isalpha() for c in t) / max(len(t), 1) for t in samples["response"]])
+
+
+_calls = itertools.count(1)
+
+
+def mortal(samples: Samples) -> Tensor:
+    """letter_e, but the process dies as in a power cut at the call whose number is in $MORTAL."""
+    if next(_calls) == int(os.environ.get("MORTAL", "0")):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return letter_e(samples)
 
 
 def out_of_memory(samples: Samples) -> Tensor:
@@ -199,6 +217,26 @@ def train(
     loader = RolloutLoader(batches, module, epochs=module.epochs, minibatches=module.minibatches)
     Trainer(**given | options).fit(module, loader, batches, ckpt_path=resume)
     return ledger
+
+
+class RankRecord(Callback):
+    """Saves what each rank has at the end, and when its updates were stopped."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.stopped: list[bool] = []
+        self.tokens: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.stopped.append(pl_module._stopped)
+        self.tokens.append(batch["tokens"])
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trained = {k: p.detach().clone() for k, p in pl_module.named_parameters() if p.requires_grad}
+        state = pl_module.experience_state()
+        held = {"trained": trained, "kl": state["kl"], "kl_logged": state["stats"]["objective/kl"]}
+        torch.save(held | {"stopped": self.stopped, "tokens": self.tokens}, self.folder / f"{trainer.global_rank}.pt")
 
 
 # -- runs through the command line ----------------------------------------------------------------------------------

@@ -148,10 +148,8 @@ class TextModule(RewardedModule):
         picked = [row for row in range(len(batch["items"])) for _ in range(self.sampling.samples_per_prompt)]
         prompts = self.speaker.prompts([batch["prompt_ids"][row] for row in picked], self.device)
         stream = (self.global_rank, self.rollouts_done)
-        shortest, longest = self.sampling.min_new_tokens, self.sampling.max_new_tokens
-        lengths = torch.randint(
-            shortest, longest + 1, (len(picked),), generator=generator(self.seed, "lengths", *stream)
-        )
+        bounds = self.sampling.min_new_tokens, self.sampling.max_new_tokens + 1
+        lengths = torch.randint(*bounds, (len(picked),), generator=generator(self.seed, "lengths", *stream))
         noise = generator(self.seed, "rollout", *stream, device=self.device)
         size, stop = self.sampling.rows or len(picked), self.sampling.stop_at_eos
         answers = self.speaker.answer_in_parts(self.policy, prompts, lengths.to(self.device), size, noise, stop)
