@@ -151,7 +151,8 @@ class _GumbelNoise:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         rows = scores.shape[0] // self.copies
-        drawn = torch.empty(rows, scores.shape[1], device=scores.device).exponential_(generator=self.noise).log_()
+        drawn = torch.empty(rows, scores.shape[1], dtype=torch.float32, device=scores.device)
+        drawn.exponential_(generator=self.noise).log_()
         noisy = scores.float().view(self.copies, rows, -1) / self.temperature - drawn
         return noisy.flatten(0, 1)
 

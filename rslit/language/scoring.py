@@ -88,7 +88,7 @@ def score_answers(
     logprobs = logprobs.masked_fill(~mask, 0.0)
     values = None
     if value_head is not None:
-        values = value_head(hidden[0][:, -kept:].float()).squeeze(-1)
+        values = value_head(hidden[0][:, -kept:].float()).squeeze(-1).float()
     spread = None
     if entropy:
         with torch.no_grad():
@@ -97,9 +97,13 @@ def score_answers(
     return Scored(logprobs, values, spread)
 
 
-def value_head(hidden_size: int) -> nn.Linear:
-    """A value head on the trunk: linear, and 0 everywhere at first (PPO checklist of Huang et al., detail 11)."""
-    head = nn.Linear(hidden_size, 1)
+def value_head(policy: nn.Module) -> nn.Linear:
+    """A value head on the trunk: linear, and 0 everywhere at first (PPO checklist of Huang et al., detail 11).
+
+    As wide as what enters the output layer, which is not the hidden size in all models (OPT-350m).
+    """
+    model: Any = policy
+    head = nn.Linear(model.get_output_embeddings().weight.shape[1], 1)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head

@@ -25,7 +25,7 @@ from rslit.language import (
 )
 from rslit.modules.rewarded import RewardedModule
 from rslit.modules.text_checks import check_base, check_options, warn_negative_kl, warn_ratio, warn_unmoved
-from rslit.modules.text_experience import Advantages, Algorithm, kl_controller, rollout_numbers, timings
+from rslit.modules.text_experience import Advantages, Algorithm, kl_controller, rollout_numbers, step_precision, timings
 from rslit.modules.text_samples import text_samples
 from rslit.objectives import clipped_policy_loss, kl_estimate, masked_mean, sequence_kl, value_loss
 from rslit.rewards import Reward, score, score_terms
@@ -120,7 +120,7 @@ class TextModule(RewardedModule):
         config: Any = self.policy.config
         text = config.get_text_config()
         # Beside the policy, not in it: a value head is never interpolated.
-        self.value = value_head(text.hidden_size) if algorithm == "ppo" else None
+        self.value = value_head(self.policy) if algorithm == "ppo" else None
         self.context_length: int | None = getattr(text, "max_position_embeddings", None)
         self.max_new_tokens = max(self.sampling.max_new_tokens, self.evaluation.max_new_tokens)
         if initialisation is not None:
@@ -134,6 +134,7 @@ class TextModule(RewardedModule):
 
     # -- training -------------------------------------------------------------------------------------------------
 
+    @step_precision
     @torch.no_grad()
     def rollout(self, batch: Mapping[str, Sequence[Any]]) -> Experience:
         """Answers a batch of prompts and scores the answers.
@@ -214,7 +215,7 @@ class TextModule(RewardedModule):
             loss = loss + self.controller.coefficient * masked_mean(kl, mask)
         if batch_idx % (self.epochs * self.minibatches) == 0:
             self._rollout_stats["val/ratio_first"] = float(policy.ratio_mean)
-            warn_ratio(float(policy.ratio_mean), self.rollouts_done)
+            warn_ratio(float(policy.ratio_mean), self.rollouts_done, self.policy)
         if self.target_kl is not None:
             self._stopped = float(mean_over_ranks(policy.approx_kl)) > 1.5 * self.target_kl
         self.log_rollout({**stats, **self._rollout_stats}, batch_idx, bar=_BAR)

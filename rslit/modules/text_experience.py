@@ -5,14 +5,16 @@ Notation: B answers, R tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from rslit.distributed import mean_over_ranks
+from rslit.errors import RslitError
 from rslit.language import KLOptions
 from rslit.objectives import (
     AdaptiveKL,
@@ -25,9 +27,11 @@ from rslit.objectives import (
 )
 from rslit.samples import Samples
 
-__all__ = ["Advantages", "Algorithm", "kl_controller", "rollout_numbers", "timings"]
+__all__ = ["Advantages", "Algorithm", "kl_controller", "rollout_numbers", "step_precision", "timings"]
 
 Algorithm = Literal["ppo", "rloo", "reinforce"]
+
+_Rollout = TypeVar("_Rollout", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,31 @@ class Advantages:
         if self.whiten_advantages:
             totals = whiten(totals)
         return {"advantages": totals.unsqueeze(1) * mask}
+
+
+def step_precision(rollout: _Rollout) -> _Rollout:
+    """Lets a module's rollout compute as its training steps do, so that old and new log-probabilities agree.
+
+    Lightning enters its precision around the steps alone; a rollout is made in the loader.
+
+    Raises:
+        RslitError: When called: the Trainer would turn the whole module to a half precision.
+    """
+
+    @functools.wraps(rollout)
+    def wrapped(module: Any, batch: Any) -> Any:
+        if module._trainer is None:
+            return rollout(module, batch)
+        precision = str(module.trainer.precision)
+        if precision != "32-true" and not precision.endswith("-mixed"):
+            raise RslitError(
+                f"trainer.precision: {precision} would train the adapter in that precision, too; leave it at 32-true "
+                "and set policy.dtype: bfloat16, or use bf16-mixed"
+            )
+        with module.trainer.precision_plugin.forward_context():
+            return rollout(module, batch)
+
+    return cast(_Rollout, wrapped)
 
 
 def kl_controller(options: KLOptions) -> FixedKL | AdaptiveKL:

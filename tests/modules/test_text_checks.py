@@ -28,9 +28,20 @@ def test_a_negative_kl_is_told_apart_from_chance() -> None:
 
 @pytest.mark.parametrize("ratio", [0.99, 1.01, float("nan")])
 def test_a_ratio_that_is_not_1(ratio: float) -> None:
+    policy = torch.nn.Linear(2, 2)
     with pytest.warns(UserWarning, match=r"rollout 2: the first minibatch's probability ratio is .*, not 1"):
-        warn_ratio(ratio, 2)
-    warn_ratio(1.0009, 2)
+        warn_ratio(ratio, 2, policy)
+    warn_ratio(1.0009, 2, policy)
+
+
+def test_in_half_precision_a_ratio_may_be_a_little_off() -> None:
+    """Rounding of bfloat16: with few tokens in a minibatch their mean is not 1 to the third digit."""
+    policy = torch.nn.Linear(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        warn_ratio(1.01, 2, policy)
+    warn_ratio(1.01, 2, policy.bfloat16())
+    with pytest.warns(UserWarning, match="not 1"):
+        warn_ratio(1.03, 2, policy)
 
 
 def test_an_adapter_that_did_not_move() -> None:

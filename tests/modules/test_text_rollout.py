@@ -43,7 +43,7 @@ def rescored(module: Any, experience: Experience) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize("options", [{}, {"minibatches": 4}, {"sampling": {"temperature": 0.6}}])
+@pytest.mark.parametrize("options", [{}, {"minibatches": 4}, {"sampling": {"temperature": 0.6, "rows": 3}}])
 @pytest.mark.parametrize("kind", ["llama", "tied", "gpt2"])
 def test_old_and_new_log_probabilities_agree(bases: dict[str, Path], kind: str, options: dict[str, Any]) -> None:
     lora = {"lora": LoraOptions(r=4, alpha=8, dropout=0.3)}
