@@ -15,9 +15,12 @@ import yaml
 torch.set_num_threads(1)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the runs that they stop.
+# A shell that starts the tests in the background has them ignore Ctrl-C, nohup the end of the terminal, and so would
+# the runs that tests stop by these signals.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The toys of the tests can be named in YAML, in this process and in those that tests start.
 HERE = Path(__file__).parent
