@@ -19,7 +19,7 @@ from toy_text import text_config
 def test_two_ranks_stop_together_and_stay_equal(
     text_root: Path, write_config: Callable[..., Path], algorithm: str
 ) -> None:
-    record = {"class_path": "toy_text.RankRecord", "init_args": {"folder": str(text_root / "ranks")}}
+    record = {"class_path": "toy_text_runs.RankRecord", "init_args": {"folder": str(text_root / "ranks")}}
     init: dict[str, Any] = {
         "algorithm": algorithm,
         "target_kl": 0.02,

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import save_tiny_llama
-from toy_text import QUESTIONS, Ledger, letters, text_module, train
+from toy_text import QUESTIONS, letters, text_module
+from toy_text_runs import Ledger, train
 
 from rslit.language import LoraOptions
 
