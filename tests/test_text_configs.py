@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import yaml
 from config_kit import CONFIGS, TEXT, label, load, rewards_of, run_recipe
 from peft import PeftModel
 from tiny_text_configs import SIZES, Runs, TinyHub, leaves
+from toy_experiment import rslit_apart
 from transformers import AutoModelForCausalLM
 
 from rslit.cli import main
@@ -174,16 +172,7 @@ def test_two_devices(runs: Runs, tmp_path: Path) -> None:
     """The strategy that the paper's files ask for, which leaves its process group behind: in processes of their own."""
     path = PAPER["news_summary"] / "expert.yaml"
     args = runs.arguments([path, rewards_of(path)[0]], tmp_path / "run", devices=2, strategy="ddp")
-    done = subprocess.run(
-        [sys.executable, "-m", "rslit", "fit", *args],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env={k: v for k, v in os.environ.items() if k != "PL_GLOBAL_SEED"} | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    rslit_apart(tmp_path, "fit", *args, timeout=500)
     ingredient = Ingredient.load(tmp_path / "run" / "ingredients" / "last")
     assert ingredient.info.step == 1
     assert set(ingredient.info.scores) == {"summary", "faithful"}

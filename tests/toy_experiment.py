@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,11 @@ def point_config(reward: dict[str, Any] | None = None, **extra: Any) -> dict[str
             "init_args": {"num_envs": 8, "rollouts_per_epoch": 3, "eval_episodes": 6},
         },
     }
+    return merge_dotted(config, extra)
+
+
+def merge_dotted(config: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges values into a configuration, the parts of their keys joined by `__`."""
     for dotted, value in extra.items():
         node: dict[str, Any] = {}
         leaf = node
@@ -69,6 +77,20 @@ def point_config(reward: dict[str, Any] | None = None, **extra: Any) -> dict[str
         leaf[last] = value
         merge(config, node)
     return config
+
+
+def rslit_apart(cwd: Path, *args: str, timeout: int = 300) -> None:
+    """Runs the command line in processes of its own: a strategy leaves its process group behind."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rslit", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={k: v for k, v in os.environ.items() if k != "PL_GLOBAL_SEED"} | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def fit(write: Callable[..., Path], root: Path, name: str, *extra: str, **config: Any) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tiny_models import save_tiny_llama
 from torch import Tensor
-from toy_experiment import merge
+from toy_experiment import merge_dotted
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from rslit.cli import main
@@ -223,15 +223,7 @@ def text_config(root: Path, function: str = "letter_e", **extra: Any) -> dict[st
             },
         },
     }
-    for dotted, value in extra.items():
-        node: dict[str, Any] = {}
-        leaf = node
-        *path, last = dotted.split("__")
-        for key in path:
-            leaf = leaf.setdefault(key, {})
-        leaf[last] = value
-        merge(config, node)
-    return config
+    return merge_dotted(config, extra)
 
 
 def fit_text(write: Callable[..., Path], root: Path, name: str, *extra: str, **config: Any) -> Path:

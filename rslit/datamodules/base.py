@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import Any, cast
 
@@ -20,6 +21,11 @@ class RewardedDataModule(LightningDataModule, ABC):
     @abstractmethod
     def batches(self) -> Batches:
         """What to act on: a sized iterable, one rollout an element; one Lightning epoch is one pass over it."""
+
+    @property
+    def seed(self) -> int:
+        """The run's seed, as ``seed_everything`` set it."""
+        return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
     @property
     def rank(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import torch
@@ -85,11 +84,6 @@ class LocomotionDataModule(RewardedDataModule):
         self.eval_episodes = eval_episodes
         self.eval_batch_size = eval_batch_size or eval_episodes
         self.eval_seed = eval_seed
-
-    @property
-    def seed(self) -> int:
-        """The run's seed, as ``seed_everything`` set it."""
-        return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
     def batches(self) -> _SeedBatches:
         """Seeds to start environments with."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,11 +145,6 @@ class TextDataModule(RewardedDataModule):
         self.eval_batch_size = eval_batch_size or batch_size
         self.max_prompt_tokens = max_prompt_tokens
         self._ready: dict[Part, list[_Ready]] = {}
-
-    @property
-    def seed(self) -> int:
-        """The run's seed, as ``seed_everything`` set it."""
-        return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
     @property
     def world_size(self) -> int:

@@ -34,7 +34,6 @@ class LanguagePolicy:
         eos_ids: Tokens that end an answer; may be empty.
         base: ``name`` and ``fingerprint`` of the base and how it was loaded, for the ingredient.
         adapter: PEFT's adapter configuration; None when all weights are trained.
-        continued: Whether the adapter was there before, and so is the reference.
     """
 
     model: nn.Module
@@ -43,7 +42,6 @@ class LanguagePolicy:
     eos_ids: tuple[int, ...]
     base: dict[str, str]
     adapter: dict[str, Any] | None
-    continued: bool
 
 
 def build_policy(options: PolicyOptions) -> LanguagePolicy:
@@ -76,12 +74,8 @@ def build_policy(options: PolicyOptions) -> LanguagePolicy:
     _switch_dropout_off(model)
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    adapter = adapter_config(model) if _is_peft(model) else None
-    return LanguagePolicy(model, tokenizer, pad_id, eos_ids, base, adapter, options.adapter is not None)
-
-
-def _is_peft(model: nn.Module) -> bool:
-    return hasattr(model, "peft_config")
+    adapter = adapter_config(model) if hasattr(model, "peft_config") else None
+    return LanguagePolicy(model, tokenizer, pad_id, eos_ids, base, adapter)
 
 
 @contextmanager

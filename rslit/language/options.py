@@ -43,7 +43,7 @@ class PolicyOptions:
         check_adapter_base: Refuse an `adapter` whose own record names another base.
         dtype: Of the base. Adapters are float32 whatever it is.
         quantization: Load the base in 4 or 8 bits with bitsandbytes, which needs a GPU.
-        gradient_checkpointing: Recompute activations in the backward pass: less memory, a third more time.
+        gradient_checkpointing: Recompute activations in the backward pass: less memory, more time.
         attention: Implementation, such as ``sdpa`` or ``flash_attention_2``; None is transformers' choice.
         pad_token: Token for padding; by default the tokenizer's own, if it is not the end token, else another special
             token that a text does not need.

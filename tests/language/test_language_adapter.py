@@ -56,7 +56,6 @@ def test_an_adapter_is_continued_as_plain_peft_loads_it(root: Path, rslora: bool
     trained = {k for k, p in policy.model.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * 2 * 2
     assert all(".lora_" in k for k in trained)
-    assert policy.continued
     assert (policy.adapter["r"], policy.adapter["lora_alpha"], policy.adapter["use_rslora"]) == (4, 6, rslora)
 
 
@@ -77,7 +76,8 @@ def test_an_adapter_of_another_base(root: Path) -> None:
     # ... and drops the third layer of an adapter of a deeper model without one.
     with pytest.raises(RslitError, match=r"does not fit .*base: '.*layers.2.self_attn.*' is not in both \(4 in all\)"):
         build(root / "base", adapter(root, "deeper", "deep"), **other)
-    assert build(shutil.copytree(root / "base", root / "copy"), folder, **other).continued
+    copy = shutil.copytree(root / "base", root / "copy")
+    assert build(copy, folder, **other).adapter["base_model_name_or_path"] == str(copy)
 
 
 def test_adapters_that_are_no_plain_lora(root: Path) -> None:

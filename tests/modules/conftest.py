@@ -15,3 +15,11 @@ def text_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False)
     datasets.disable_progress_bars()
     return tmp_path
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> dict[str, str]:
+    """Ingredients of a risky and a cautious expert on the point environment."""
+    from test_interpolation import REWARDS, ingredient, state
+
+    return {name: ingredient(tmp_path, name, state(k), name) for k, name in enumerate(REWARDS, 1)}

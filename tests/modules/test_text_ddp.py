@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from toy_experiment import rslit_apart
 from toy_text import text_config
 
 
@@ -30,16 +28,7 @@ def test_two_ranks_stop_together_and_stay_equal(
     }
     config = text_config(text_root, trainer__devices=2, trainer__strategy="ddp", model__init_args=init)
     config["trainer"]["callbacks"].append(record)
-    done = subprocess.run(
-        [sys.executable, "-m", "rslit", "fit", "--config", str(write_config(config))],
-        cwd=text_root,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={k: v for k, v in os.environ.items() if k != "PL_GLOBAL_SEED"} | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    rslit_apart(text_root, "fit", "--config", str(write_config(config)))
     one, two = (torch.load(text_root / "ranks" / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert len(one["trained"]) == 8 + 2 * (algorithm == "ppo")
     for key, weight in one["trained"].items():
