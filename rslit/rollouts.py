@@ -8,7 +8,8 @@ too old. The number of minibatches is the same for every rollout and on every ra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -55,6 +56,8 @@ class RolloutLoader:
         minibatches: M, minibatches per pass; the rows of an experience must divide by it.
         seed: Seed of the order.
         rank: This process's rank, for an order of its own.
+        precision: Context in which the actor acts: what the Trainer enters around training steps, so that old and new
+            log-probabilities are computed alike.
 
     Raises:
         RslitError: `epochs` or `minibatches` is below 1, or the rows do not divide by `minibatches`.
@@ -69,6 +72,7 @@ class RolloutLoader:
         minibatches: int = 1,
         seed: int = 0,
         rank: int = 0,
+        precision: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         for name, value in (("epochs", epochs), ("minibatches", minibatches)):
             if value < 1:
@@ -79,6 +83,7 @@ class RolloutLoader:
         self.minibatches = minibatches
         self.seed = seed
         self.rank = rank
+        self.precision = precision
         self._done = 0  # minibatches yielded in this pass over `batches`
         self._experience: Experience | None = None
         self._drawn: tuple[tuple[int, int, int], Tensor] | None = None  # the order of the pass under way
@@ -99,7 +104,8 @@ class RolloutLoader:
             if index < skip or (index == skip and carried and self._experience is None):
                 continue
             if not (index == skip and carried):
-                self._experience = self.actor.rollout(batch)
+                with self.precision():
+                    self._experience = self.actor.rollout(batch)
             for inner in range(carried if index == skip else 0, self.per_rollout):
                 self._done += 1
                 yield self._minibatch(inner)

@@ -49,4 +49,5 @@ class RewardedDataModule(LightningDataModule, ABC):
             minibatches=module.minibatches,
             seed=module.seed,
             rank=self.rank,
+            precision=self.trainer.precision_plugin.forward_context,
         )

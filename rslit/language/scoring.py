@@ -1,4 +1,4 @@
-"""Log-probabilities and values of given answers, by one teacher-forced pass.
+"""Log-probabilities and values of given answers, teacher-forced.
 
 Old and new log-probabilities of PPO, and those of the reference, all come from here: what is computed alike has a
 ratio of 1 while the weights are the same.
@@ -8,14 +8,15 @@ Notation: B rows, P prompt tokens, R answer tokens, D hidden size, V tokens.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from rslit.language.output_layer import LogProbs, bypassed, frozen_output_layer
 from rslit.language.padding import Prompts, positions
+from rslit.language.shared_prompts import distinct, prompt_cache, shares_prompts, takes
 
 __all__ = ["Scored", "score_answers", "value_head"]
 
@@ -48,7 +49,7 @@ def score_answers(
     """Scores answers under a policy.
 
     Args:
-        model: A causal language model of transformers.
+        model: A causal language model of transformers, with the same weights for all rows that have the same prompt.
         prompts: B rows, padded on the left.
         tokens: int64 (B, R), the answers, padded on the right.
         mask: bool (B, R), which of them count.
@@ -58,42 +59,19 @@ def score_answers(
         entropy: Whether to compute the entropy too.
     """
     prompts = prompts.trimmed()
-    # The last token of an answer is predicted, but nothing is predicted from it.
-    ids = torch.cat([prompts.ids, tokens[:, :-1]], 1)
-    own = torch.cat([prompts.mask, mask[:, :-1]], 1)
-    kept = tokens.shape[1]
-    hidden: list[Tensor] = []
     caller: Any = model
-    head: nn.Module = caller.get_output_embeddings()
-    # What enters the output layer is what the value head sees; asking for all hidden states would keep them all.
-    handle = head.register_forward_pre_hook(lambda _, args: hidden.append(args[0]))
-    try:
-        logits = caller(
-            input_ids=ids,
-            attention_mask=own.long(),
-            use_cache=False,
-            **_only_last(caller, kept),
-            **_positions(caller, own),
-        ).logits[:, -kept:]
-    finally:
-        handle.remove()
-    logits = logits.float()
-    if temperature != 1.0:
-        logits = logits / temperature
-    if suppressed:
-        logits = logits.index_fill(-1, torch.tensor(list(suppressed), device=logits.device), -torch.inf)
-    normaliser = logits.logsumexp(-1)
-    logprobs = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - normaliser
+    head = frozen_output_layer(caller, lambda: _whole(caller, _first_token(prompts), tokens[:1, :1], mask[:1, :1])[0])
+    if head is not None:
+        hidden = _hidden(caller, head, prompts, tokens, mask)
+        never = torch.tensor(list(suppressed), dtype=torch.int64, device=hidden.device)
+        logprobs, found = LogProbs.apply(hidden, head, tokens, temperature, never, entropy)  # type: ignore[no-untyped-call]
+        spread = found if entropy else None
+    else:
+        logits, hidden = _whole(caller, prompts, tokens, mask)
+        logprobs, spread = _from_logits(logits, tokens, temperature, suppressed, entropy)
     # Padding may be a suppressed token: -inf there would make NaN of every difference.
     logprobs = logprobs.masked_fill(~mask, 0.0)
-    values = None
-    if value_head is not None:
-        values = value_head(hidden[0][:, -kept:].float()).squeeze(-1).float()
-    spread = None
-    if entropy:
-        with torch.no_grad():
-            finite = logits.clamp(min=torch.finfo(torch.float32).min)
-            spread = normaliser - (logits.softmax(-1) * finite).sum(-1)
+    values = None if value_head is None else value_head(hidden.float()).squeeze(-1).float()
     return Scored(logprobs, values, spread)
 
 
@@ -109,19 +87,61 @@ def value_head(policy: nn.Module) -> nn.Linear:
     return head
 
 
-def _unwrapped(model: Any) -> nn.Module:
-    base: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return base
+def _first_token(prompts: Prompts) -> Prompts:
+    return Prompts(prompts.ids[:1, -1:], prompts.mask[:1, -1:])
 
 
-def _takes(model: Any, name: str) -> bool:
-    return name in inspect.signature(_unwrapped(model).forward).parameters
+def _hidden(model: Any, head: nn.Module, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
+    """What enters the output layer for each answer token, (B, R, D); each distinct prompt passes the trunk once."""
+    with bypassed(head):
+        few, own = distinct(prompts) if shares_prompts(model) else (prompts, None)
+        if own is None or len(few.ids) == len(own):
+            return _whole(model, prompts, tokens, mask)[0]
+        cache, first = prompt_cache(model, few)
+        if tokens.shape[1] == 1:
+            return first[own]
+        cache.batch_select_indices(own)  # gradients of a prompt's keys and values add up
+        text = torch.cat([prompts.mask, mask[:, :-1]], 1)
+        rest = model(
+            input_ids=tokens[:, :-1],
+            attention_mask=text.long(),
+            position_ids=positions(text)[:, prompts.ids.shape[1] :],
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        return torch.cat([first[own], rest], 1)
 
 
-def _only_last(model: Any, kept: int) -> dict[str, Any]:
-    """The vocabulary is large: most models can leave out the logits that nobody asks for."""
-    return {"logits_to_keep": kept} if _takes(model, "logits_to_keep") else {}
+def _whole(model: Any, prompts: Prompts, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the answer tokens and what enters the output layer for them, by a pass over all tokens of all rows."""
+    # The last token of an answer is predicted, but nothing is predicted from it.
+    ids = torch.cat([prompts.ids, tokens[:, :-1]], 1)
+    own = torch.cat([prompts.mask, mask[:, :-1]], 1)
+    kept = tokens.shape[1]
+    hidden: list[Tensor] = []
+    head: nn.Module = model.get_output_embeddings()
+    # What enters the output layer is what the value head sees; asking for all hidden states would keep them all.
+    handle = head.register_forward_pre_hook(lambda _, args: hidden.append(args[0]))
+    # The vocabulary is large: most models can leave out the logits that nobody asks for.
+    last = {"logits_to_keep": kept} if takes(model, "logits_to_keep") else {}
+    places = {"position_ids": positions(own)} if takes(model, "position_ids") else {}
+    try:
+        logits = model(input_ids=ids, attention_mask=own.long(), use_cache=False, **last, **places).logits
+    finally:
+        handle.remove()
+    return logits[:, -kept:], hidden[0][:, -kept:]
 
 
-def _positions(model: Any, mask: Tensor) -> dict[str, Any]:
-    return {"position_ids": positions(mask)} if _takes(model, "position_ids") else {}
+def _from_logits(
+    logits: Tensor, tokens: Tensor, temperature: float, suppressed: Sequence[int], entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    logits = logits.float() / temperature
+    if suppressed:
+        logits = logits.index_fill(-1, torch.tensor(list(suppressed), device=logits.device), -torch.inf)
+    normaliser = logits.logsumexp(-1)
+    logprobs = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - normaliser
+    if not entropy:
+        return logprobs, None
+    with torch.no_grad():
+        finite = logits.clamp(min=torch.finfo(torch.float32).min)
+        return logprobs, normaliser - (logits.softmax(-1) * finite).sum(-1)

@@ -46,6 +46,7 @@ class Speaker:
         copies: int = 1,
         num_beams: int = 1,
         stop_at_eos: bool = True,
+        group: int = 1,
     ) -> Answers:
         """Generates an answer per row, ended by an end token or not; see :func:`rslit.language.generate`."""
         return generate(
@@ -58,17 +59,25 @@ class Speaker:
             temperature=self.temperature,
             noise=noise,
             copies=copies,
+            group=group,
             num_beams=num_beams,
         )
 
     def answer_in_parts(
-        self, model: nn.Module, prompts: Prompts, lengths: Tensor, size: int, noise: torch.Generator, stop_at_eos: bool
+        self,
+        model: nn.Module,
+        prompts: Prompts,
+        lengths: Tensor,
+        size: int,
+        noise: torch.Generator,
+        stop_at_eos: bool,
+        group: int = 1,
     ) -> Answers:
         """The same, `size` rows at a time: the keys and values of all of them may not fit."""
-        slices = [slice(start, start + size) for start in range(0, len(lengths), size)]
+        group = group if size % group == 0 else 1  # a part holds whole groups
         parts = [
-            self.answer(model, Prompts(prompts.ids[i], prompts.mask[i]), lengths[i], noise, stop_at_eos=stop_at_eos)
-            for i in slices
+            self.answer(model, Prompts(*some), rows, noise, stop_at_eos=stop_at_eos, group=group)
+            for *some, rows in zip(*(torch.split(column, size) for column in (*prompts, lengths)), strict=True)
         ]
         width = max(part.tokens.shape[1] for part in parts)
 

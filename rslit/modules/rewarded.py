@@ -209,7 +209,9 @@ class RewardedModule(LightningModule, ABC):
             self._stats.append({k: torch.as_tensor(v).detach() for k, v in stats.items()})
         if (batch_idx + 1) % (self.epochs * self.minibatches):
             return
-        means = {key: float(torch.stack([s[key].float() for s in self._stats]).mean()) for key in self._stats[-1]}
+        means = {
+            key: float(torch.stack([s[key] for s in self._stats]).cpu().double().mean()) for key in self._stats[-1]
+        }
         self._stats.clear()
         # Straight to the loggers: Lightning would write a value that is logged once per rollout again at every step.
         for logger in self.loggers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from rslit.distributed import mean_over_ranks, world_size
 from rslit.language import (
-    Answers,
     EvaluationOptions,
     KLOptions,
     PolicyOptions,
@@ -24,10 +23,26 @@ from rslit.language import (
     value_head,
 )
 from rslit.modules.rewarded import RewardedModule
-from rslit.modules.text_checks import check_base, check_options, warn_negative_kl, warn_ratio, warn_unmoved
-from rslit.modules.text_experience import Advantages, Algorithm, kl_controller, rollout_numbers, step_precision, timings
-from rslit.modules.text_samples import text_samples
-from rslit.objectives import clipped_policy_loss, kl_estimate, masked_mean, sequence_kl, value_loss
+from rslit.modules.text_checks import (
+    check_base,
+    check_options,
+    check_precision,
+    warn_negative_kl,
+    warn_ratio,
+    warn_unmoved,
+)
+from rslit.modules.text_experience import (
+    Advantages,
+    Algorithm,
+    kl_controller,
+    mean_entropy,
+    no_loss,
+    rollout_numbers,
+    timings,
+)
+from rslit.modules.text_loss import TextLoss
+from rslit.modules.text_samples import evaluation_samples, text_samples
+from rslit.objectives import kl_estimate, sequence_kl
 from rslit.rewards import Reward, score, score_terms
 from rslit.rollouts import Experience
 from rslit.samples import Samples
@@ -43,7 +58,8 @@ class TextModule(RewardedModule):
     """Reinforcement learning of a causal language model on rewards of whole answers.
 
     An experience has a row per answer with the fields ``prompts``, ``prompt_mask`` (P,), ``tokens``, ``mask``,
-    ``logprobs``, ``ref_logprobs``, ``advantages`` and, for PPO, ``values`` and ``returns`` (R,). Samples are those of
+    ``advantages`` (R,), with a KL penalty ``ref_logprobs``, for PPO ``values`` and ``returns``, and ``logprobs`` unless
+    a rollout has but one update and nothing else asks for them. Samples are those of
     :func:`rslit.modules.text_samples.text_samples`.
 
     Attributes:
@@ -112,7 +128,8 @@ class TextModule(RewardedModule):
         self.advantages = Advantages(
             algorithm, self.sampling.samples_per_prompt, gamma, gae_lambda, whiten_rewards, whiten_advantages
         )
-        self.clip, self.value_clip, self.value_coefficient = clip, value_clip, value_coefficient
+        estimator = self.kl.estimator if self.kl.place == "loss" and self.kl.coefficient > 0 else None
+        self.loss = TextLoss(clip, value_clip, value_coefficient, estimator)
         self.target_kl = target_kl
         self.parts = build_policy(policy)
         self.policy, self.tokenizer = self.parts.model, self.parts.tokenizer
@@ -127,6 +144,8 @@ class TextModule(RewardedModule):
             check_base(initialisation, self.parts.base, self.parts.adapter)
         self.load_initialisation()
         self._reference = Reference(self.policy, self.parts.adapter) if self.kl.coefficient > 0 else None
+        # The log-probabilities of the only update then are the old ones, too, and nothing else needs them before.
+        self._updates_once = epochs * minibatches == 1 and self.value is None and self._reference is None
         self.controller = kl_controller(self.kl)
         self.latest: Samples | None = None
         self._stopped = False
@@ -134,7 +153,6 @@ class TextModule(RewardedModule):
 
     # -- training -------------------------------------------------------------------------------------------------
 
-    @step_precision
     @torch.no_grad()
     def rollout(self, batch: Mapping[str, Sequence[Any]]) -> Experience:
         """Answers a batch of prompts and scores the answers.
@@ -152,8 +170,11 @@ class TextModule(RewardedModule):
         bounds = self.sampling.min_new_tokens, self.sampling.max_new_tokens + 1
         lengths = torch.randint(*bounds, (len(picked),), generator=generator(self.seed, "lengths", *stream))
         noise = generator(self.seed, "rollout", *stream, device=self.device)
-        size, stop = self.sampling.rows or len(picked), self.sampling.stop_at_eos
-        answers = self.speaker.answer_in_parts(self.policy, prompts, lengths.to(self.device), size, noise, stop)
+        size, how = (
+            self.sampling.rows or len(picked),
+            (noise, self.sampling.stop_at_eos, self.sampling.samples_per_prompt),
+        )
+        answers = self.speaker.answer_in_parts(self.policy, prompts, lengths.to(self.device), size, *how)
         clock.append(time.perf_counter())
         samples = text_samples(self.tokenizer, batch, answers, picked)
         scores, samples.scores = score_terms(self.reward, samples, self.rollouts_done)
@@ -163,26 +184,28 @@ class TextModule(RewardedModule):
         clock.append(time.perf_counter())
         mask, size = answers.mask, -(-len(picked) // self.minibatches)
         rows = {"prompts": prompts.ids, "prompt_mask": prompts.mask, "tokens": answers.tokens, "mask": mask}
-        own = self.speaker.score_in_parts(self.policy, rows, size, self.value, entropy=True)
+        new: dict[str, Tensor] = {}
+        entropy = distance = kl = None
+        if not self._updates_once:
+            own = self.speaker.score_in_parts(self.policy, rows, size, self.value, entropy=True)
+            new["logprobs"], entropy = own.logprobs, own.entropy
+            if own.values is not None:
+                new["values"] = own.values
         clock.append(time.perf_counter())
-        new = {"logprobs": own.logprobs, "ref_logprobs": own.logprobs}
         if self._reference is not None:
             with self._reference.active(self.policy) as reference:
                 new["ref_logprobs"] = self.speaker.score_in_parts(reference, rows, size).logprobs
-        if own.values is not None:
-            new["values"] = own.values
-        in_reward = self._reference is not None and self.kl.place == "reward"
-        kl = kl_estimate(self.kl.estimator, new["logprobs"], new["ref_logprobs"]) if in_reward else None
+            distance = sequence_kl(new["logprobs"] - new["ref_logprobs"], mask)
+            if self.kl.place == "reward":
+                kl = kl_estimate(self.kl.estimator, new["logprobs"], new["ref_logprobs"])
         coefficient = self.controller.coefficient
-        new |= self.advantages(scores, kl, coefficient, mask, own.values)
+        new |= self.advantages(scores, kl, coefficient, mask, new.get("values"))
         self._stopped = False
         self.rollouts_done += 1
         clock.append(time.perf_counter())
-        distance = sequence_kl(new["logprobs"] - new["ref_logprobs"], mask)
-        paid = torch.zeros_like(scores) if kl is None else -coefficient * sequence_kl(kl, mask)
-        assert own.entropy is not None, "asked for"
-        numbers = rollout_numbers(samples, scores, distance, paid, own.entropy, mask)
-        if self._reference is not None:
+        paid = None if kl is None else -coefficient * sequence_kl(kl, mask)
+        numbers = rollout_numbers(samples, scores, distance, paid, entropy, mask)
+        if distance is not None:
             warn_negative_kl(distance, self.rollouts_done)
             self.controller.update(numbers["objective/kl"], len(picked) * world_size())
         self._rollout_stats = {**numbers, "objective/kl_coefficient": coefficient, **timings(clock, int(mask.sum()))}
@@ -193,26 +216,13 @@ class TextModule(RewardedModule):
     def training_step(self, minibatch: Experience, batch_idx: int) -> Tensor:
         """Clipped policy loss, value loss and, where asked for, the KL loss of a minibatch of answers."""
         mask = minibatch["mask"]
-        if self._stopped:  # every weight needs a gradient under DDP, so the loss touches them all
+        if self._stopped:
             self.log_rollout({} if self._stats else self._rollout_stats, batch_idx, bar=_BAR)  # none: resumed here
-            return torch.stack([0.0 * p.sum().float() for p in self.parameters() if p.requires_grad]).sum()
-        scored = self.speaker.score(self.policy, minibatch, self.value)
-        policy = clipped_policy_loss(scored.logprobs, minibatch["logprobs"], minibatch["advantages"], self.clip, mask)
-        stats: dict[str, Tensor | float] = {
-            "policy/approxkl_avg": policy.approx_kl,
-            "policy/clipfrac_avg": policy.clip_fraction,
-            "loss/policy_avg": policy.loss,
-            "val/ratio": policy.ratio_mean,
-        }
-        loss = policy.loss
-        if scored.values is not None:
-            old = minibatch["values"] if self.value_clip is not None else None
-            value = value_loss(scored.values, minibatch["returns"], old, self.value_clip, mask)
-            stats["loss/value_avg"] = value
-            loss = loss + self.value_coefficient * value
-        if self.kl.place == "loss" and self._reference is not None:
-            kl = kl_estimate(self.kl.estimator, scored.logprobs, minibatch["ref_logprobs"])
-            loss = loss + self.controller.coefficient * masked_mean(kl, mask)
+            return no_loss(self)
+        scored = self.speaker.score(self.policy, minibatch, self.value, entropy=self._updates_once)
+        loss, policy, stats = self.loss(scored, minibatch, self.controller.coefficient)
+        if scored.entropy is not None:
+            self._rollout_stats["objective/entropy"] = mean_entropy(scored.entropy, mask)
         if batch_idx % (self.epochs * self.minibatches) == 0:
             self._rollout_stats["val/ratio_first"] = float(policy.ratio_mean)
             warn_ratio(float(policy.ratio_mean), self.rollouts_done, self.policy)
@@ -228,6 +238,7 @@ class TextModule(RewardedModule):
 
     def on_fit_start(self) -> None:
         """Also brings the reference to the policy's device."""
+        check_precision(str(self.trainer.precision))
         super().on_fit_start()
         if self._reference is not None:
             self._reference.to(self.device)
@@ -252,26 +263,22 @@ class TextModule(RewardedModule):
             return super().evaluate_soups(batch, seed, soup, lams)
         stack = LoraStack(soup.states, soup.adapters, soup.space, device=self.device)
         prompts = len(batch["items"])
+        together = max(1, self.evaluation.rows // prompts)
         samples: list[Samples] = []
-        for part in _slices(len(lams), max(1, self.evaluation.rows // prompts)):
-            coefficients = stack.coefficients(lams[part]).repeat_interleave(prompts, 0)
+        for start in range(0, len(lams), together):
+            coefficients = stack.coefficients(lams[start : start + together]).repeat_interleave(prompts, 0)
             with stack.per_sample(self.policy, coefficients):
                 samples += self._answer(batch, seed, len(coefficients) // prompts)
         return samples
 
     def _answer(self, batch: Mapping[str, Sequence[Any]], seed: int, copies: int) -> list[Samples]:
-        options, count = self.evaluation, len(batch["items"])
-        prompts = self.speaker.prompts(batch["prompt_ids"], self.device).repeat(copies)
-        lengths = torch.full((copies * count,), options.max_new_tokens, device=self.device)
-        noise = generator(seed, "answers", device=self.device) if options.sample else None
-        search = (noise, copies, options.num_beams, options.stop_at_eos)
-        answers = self.speaker.answer(self.policy, prompts, lengths, *search)
-        found = []
-        for part in _slices(copies * count, count):
-            samples = text_samples(self.tokenizer, batch, Answers(*(column[part] for column in answers)))
+        noise = generator(seed, "answers", device=self.device) if self.evaluation.sample else None
+        found = evaluation_samples(
+            self.speaker, self.policy, self.tokenizer, batch, self.evaluation, noise, copies, self.device
+        )
+        for samples in found:
             for reward in self.evaluation_rewards:
                 samples.scores[reward.name] = score(reward, samples, self.global_step)
-            found.append(samples)
         return found
 
     # -- ingredients and checkpoints ------------------------------------------------------------------------------
@@ -294,7 +301,3 @@ class TextModule(RewardedModule):
         self.controller.load_state_dict(state["kl"])
         self._rollout_stats = dict(state["stats"])
         self._stopped = bool(state["stopped"])
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -16,7 +16,7 @@ from rslit.language import KLOptions, SamplingOptions
 from rslit.objectives import warn_bad_pair
 from rslit.soup import Ingredient, fingerprint
 
-__all__ = ["check_base", "check_options", "warn_negative_kl", "warn_ratio", "warn_unmoved"]
+__all__ = ["check_base", "check_options", "check_precision", "warn_negative_kl", "warn_ratio", "warn_unmoved"]
 
 # In half precision a token's log-probability moves by some hundredths with the batch's shape, the mean ratio by less.
 _RATIO_TOLERANCE, _RATIO_TOLERANCE_HALF = 1e-3, 2e-2
@@ -115,4 +115,17 @@ def warn_unmoved(state: Mapping[str, Tensor], start: str | None) -> None:
             "training changed no weight of the policy: its soups would all be the initialisation; check the learning "
             "rate, target_kl and which weights are trained",
             stacklevel=2,
+        )
+
+
+def check_precision(precision: str) -> None:
+    """Refuses a precision of the Trainer that turns the whole module, adapter and value head too, to half precision.
+
+    Raises:
+        RslitError: It does.
+    """
+    if precision != "32-true" and not precision.endswith("-mixed"):
+        raise RslitError(
+            f"trainer.precision: {precision} would train the adapter in that precision, too; leave it at 32-true "
+            "and set policy.dtype: bfloat16, or use bf16-mixed"
         )

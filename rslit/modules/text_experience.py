@@ -5,16 +5,14 @@ Notation: B answers, R tokens.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rslit.distributed import mean_over_ranks
-from rslit.errors import RslitError
 from rslit.language import KLOptions
 from rslit.objectives import (
     AdaptiveKL,
@@ -27,11 +25,17 @@ from rslit.objectives import (
 )
 from rslit.samples import Samples
 
-__all__ = ["Advantages", "Algorithm", "kl_controller", "rollout_numbers", "step_precision", "timings"]
+__all__ = [
+    "Advantages",
+    "Algorithm",
+    "kl_controller",
+    "mean_entropy",
+    "no_loss",
+    "rollout_numbers",
+    "timings",
+]
 
 Algorithm = Literal["ppo", "rloo", "reinforce"]
-
-_Rollout = TypeVar("_Rollout", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -90,31 +94,6 @@ class Advantages:
         return {"advantages": totals.unsqueeze(1) * mask}
 
 
-def step_precision(rollout: _Rollout) -> _Rollout:
-    """Lets a module's rollout compute as its training steps do, so that old and new log-probabilities agree.
-
-    Lightning enters its precision around the steps alone; a rollout is made in the loader.
-
-    Raises:
-        RslitError: When called: the Trainer would turn the whole module to a half precision.
-    """
-
-    @functools.wraps(rollout)
-    def wrapped(module: Any, batch: Any) -> Any:
-        if module._trainer is None:
-            return rollout(module, batch)
-        precision = str(module.trainer.precision)
-        if precision != "32-true" and not precision.endswith("-mixed"):
-            raise RslitError(
-                f"trainer.precision: {precision} would train the adapter in that precision, too; leave it at 32-true "
-                "and set policy.dtype: bfloat16, or use bf16-mixed"
-            )
-        with module.trainer.precision_plugin.forward_context():
-            return rollout(module, batch)
-
-    return cast(_Rollout, wrapped)
-
-
 def kl_controller(options: KLOptions) -> FixedKL | AdaptiveKL:
     """The controller of the penalty's coefficient: adaptive if there is a target."""
     if options.target is None:
@@ -135,30 +114,53 @@ def timings(clock: Sequence[float], tokens: int) -> dict[str, float]:
 
 
 def rollout_numbers(
-    samples: Samples, scores: Tensor, kl: Tensor, paid: Tensor, entropy: Tensor, mask: Tensor
+    samples: Samples,
+    scores: Tensor,
+    kl: Tensor | None,
+    paid: Tensor | None,
+    entropy: Tensor | None,
+    mask: Tensor,
 ) -> dict[str, float]:
     """What to log of a rollout, over all ranks, under the names that TRL's users know.
 
     Args:
         samples: The answers, with every reward as a score.
         scores: float32 (B,), what the policy is trained on, without the KL penalty.
-        kl: float32 (B,), log-ratio of policy and reference of each answer, nats.
-        paid: float32 (B,), KL penalty of each answer (<= 0 on average).
-        entropy: float32 (B, R), nats.
+        kl: float32 (B,), log-ratio of policy and reference of each answer, nats; None without a reference.
+        paid: float32 (B,), KL penalty of each answer (<= 0 on average); None if none is taken off the scores.
+        entropy: float32 (B, R), nats; None where the update tells it (:func:`mean_entropy`).
         mask: bool (B, R).
     """
+    paid = torch.zeros_like(scores) if paid is None else paid
     numbers = {
-        "objective/kl": kl.mean(),
-        "objective/entropy": sequence_kl(entropy, mask).mean(),
-        "objective/non_score_reward": paid.mean(),
-        "objective/rlhf_reward": (scores + paid).mean(),
-        "objective/scores": scores.mean(),
-        "completions/mean_length": mask.sum(1).float().mean(),
-        "completions/terminated_fraction": samples["finished"].float().mean(),
+        "objective/kl": torch.zeros_like(scores) if kl is None else kl,
+        "objective/non_score_reward": paid,
+        "objective/rlhf_reward": scores + paid,
+        "objective/scores": scores,
+        "completions/mean_length": mask.sum(1),
+        "completions/terminated_fraction": samples["finished"],
     }
+    if entropy is not None:
+        numbers["objective/entropy"] = sequence_kl(entropy, mask)
+    numbers = {name: values.float().mean() for name, values in numbers.items()}
     for name, values in samples.scores.items():
         applies = values[~values.isnan()]
         numbers[f"rewards/{name}/mean"] = applies.mean() if len(applies) else scores.new_zeros(())
         numbers[f"rewards/{name}/std"] = applies.std(correction=0) if len(applies) else scores.new_zeros(())
-    reduced = mean_over_ranks(torch.stack([v.float().to(kl.device) for v in numbers.values()]))
+    reduced = mean_over_ranks(torch.stack([v.float().to(mask.device) for v in numbers.values()]))
     return dict(zip(numbers, reduced.tolist(), strict=True))
+
+
+def mean_entropy(entropy: Tensor, mask: Tensor) -> float:
+    """Mean over answers and ranks of the entropy along an answer, nats.
+
+    Args:
+        entropy: float32 (B, R), of each token's distribution, nats.
+        mask: bool (B, R).
+    """
+    return float(mean_over_ranks(sequence_kl(entropy, mask).mean()))
+
+
+def no_loss(module: nn.Module) -> Tensor:
+    """A loss of 0 that touches every trained weight: under DDP each of them needs a gradient."""
+    return torch.stack([0.0 * p.sum().float() for p in module.parameters() if p.requires_grad]).sum()

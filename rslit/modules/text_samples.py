@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from rslit.language import Answers
+from rslit.language import Answers, EvaluationOptions, Speaker
 from rslit.samples import Samples
 
-__all__ = ["text_samples"]
+__all__ = ["evaluation_samples", "text_samples"]
 
 _COLUMNS = ("question", "prompt", "prefix", "reference")
 
@@ -41,3 +42,36 @@ def text_samples(
     fields["length"] = answers.mask.sum(1)
     fields["finished"] = answers.finished
     return Samples([batch["items"][row] for row in picked], fields)
+
+
+def evaluation_samples(
+    speaker: Speaker,
+    policy: nn.Module,
+    tokenizer: Any,
+    batch: Mapping[str, Sequence[Any]],
+    options: EvaluationOptions,
+    noise: torch.Generator | None,
+    copies: int,
+    device: torch.device,
+) -> list[Samples]:
+    """Answers a batch of prompts as often as asked, all in one batch.
+
+    Args:
+        speaker: Samples answers.
+        policy: The policy, whose weights may differ from copy to copy.
+        tokenizer: The policy's.
+        batch: A batch of :class:`rslit.datamodules.TextDataModule`.
+        options: How answers are decoded.
+        noise: Generator of the sampling noise, the same for all copies; None decodes greedily.
+        copies: Copies of the batch, one after the other.
+        device: The policy's.
+
+    Returns:
+        The samples of each copy, without scores.
+    """
+    count = len(batch["items"])
+    prompts = speaker.prompts(batch["prompt_ids"], device).repeat(copies)
+    lengths = torch.full((copies * count,), options.max_new_tokens, device=device)
+    answers = speaker.answer(policy, prompts, lengths, noise, copies, options.num_beams, options.stop_at_eos)
+    parts = zip(*(torch.split(column, count) for column in answers), strict=True)
+    return [text_samples(tokenizer, batch, Answers(*part)) for part in parts]

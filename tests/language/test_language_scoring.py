@@ -43,9 +43,11 @@ def by_hand(model: Any, row: int, temperature: float = 1.0, suppressed: tuple[in
 
 
 @pytest.mark.parametrize(("temperature", "suppressed"), [(1.0, ()), (0.5, ()), (0.7, (0,)), (1.0, (0, 10))])
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_pass_over_a_ragged_batch_equals_a_loop(kind: str, temperature: float, suppressed: tuple[int, ...]) -> None:
-    model = BARE[kind]().eval()
+def test_a_ragged_batch_equals_a_loop(kind: str, frozen: bool, temperature: float, suppressed: tuple[int, ...]) -> None:
+    """Frozen, from the hidden states; else from the logits."""
+    model = BARE[kind]().eval().requires_grad_(not frozen)
     torch.manual_seed(3)
     head = torch.nn.Linear(16, 1)
     found = score(model, temperature=temperature, suppressed=suppressed, value_head=head, entropy=True)

@@ -83,7 +83,7 @@ def test_all_soups_in_one_batch_equal_one_after_the_other(base: Path, options: d
 
 def test_evaluation_may_let_answers_end_though_training_does_not(base: Path) -> None:
     given = text_module(base, evaluation={"max_new_tokens": 24, "sample": True}, sampling={"stop_at_eos": False}).eval()
-    batch = prompt_batch(given, QUESTIONS * 12)
+    batch = prompt_batch(given, QUESTIONS * 48)
     ended = given.evaluate(batch, 0)
     assert ended["finished"].any()
     assert (ended["length"][ended["finished"]] <= 24).all()

@@ -16,7 +16,7 @@ from toy_text_runs import Ledger, train
 
 from rslit.language import LoraOptions
 
-ROUNDS = 30
+ROUNDS = 40
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,9 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_in_mixed_precision_rollouts_compute_as_the_steps_do(bases: dict[str, Path], tmp_path: Path, kind: str) -> None:
     """Lightning enters autocast around steps alone; a rollout in float32 was off by 0.4 % on average here."""
     module = text_module(bases[kind], minibatches=2, optimizer=adam(0.01))
-    ledger = train(module, tmp_path, rollouts=3, questions=QUESTIONS * 8, precision="bf16-mixed")
-    assert ledger.column("val/ratio_first") == pytest.approx([1.0] * 3, abs=1e-3)
+    ledger = train(module, tmp_path, rollouts=8, questions=QUESTIONS * 8, precision="bf16-mixed")
+    away = [abs(ratio - 1) for ratio in ledger.column("val/ratio_first")]
+    assert sum(away) / 8 < 1e-3
     assert {p.dtype for p in module.parameters()} == {torch.float32}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_the_loss_by_hand(bases: dict[str, Path]) -> None:
     expected = sum(policy) / count + 0.7 * sum(value) / count
     with pytest.warns(UserWarning, match="probability ratio is"):  # the weights were moved behind its back
         assert float(step(module, experience)) == pytest.approx(expected, abs=1e-5)
-    module.value_clip, module.value_coefficient = None, 0.0
+    module.loss = replace(module.loss, value_clip=None, value_coefficient=0.0)
     with pytest.warns(UserWarning, match="probability ratio is"):
         assert float(step(module, experience)) == pytest.approx(sum(policy) / count, abs=1e-5)
 
@@ -173,8 +174,8 @@ def test_past_the_target_kl_the_rest_of_a_rollout_changes_nothing(
 
 def test_the_controllers_coefficient_follows_the_logged_kl(bases: dict[str, Path], tmp_path: Path) -> None:
     kl = {"coefficient": 0.2, "target": 0.05, "horizon": 20}
-    module = text_module(bases["llama"], kl=kl, optimizer=adam(0.02))
-    ledger = train(module, tmp_path, rollouts=6)
+    module = text_module(bases["llama"], kl=kl, optimizer=adam(0.03))
+    ledger = train(module, tmp_path, rollouts=8)
     expected = [0.2]
     for measured in ledger.column("objective/kl"):
         error = min(max(measured / 0.05 - 1, -0.2), 0.2)
@@ -194,6 +195,33 @@ def test_without_a_coefficient_there_is_no_reference(bases: dict[str, Path], tmp
     assert isinstance(module.controller, FixedKL)
     assert ledger.column("objective/kl") == [0.0, 0.0]
     assert module.experience_state()["kl"] == {"coefficient": 0.0}
+
+
+def test_the_only_update_of_a_rollout_needs_no_pass_before_it(bases: dict[str, Path], tmp_path: Path) -> None:
+    """Its own log-probabilities are the old ones. What was logged, and the weights, are as with that pass."""
+    options: dict[str, Any] = {"algorithm": "rloo", "kl": {"coefficient": 0.0}, "optimizer": adam(0.01)}
+    options |= {
+        "epochs": 1,
+        "minibatches": 1,
+        "sampling": {"samples_per_prompt": 2, "min_new_tokens": 4, "max_new_tokens": 8},
+    }
+    found = []
+    for passes in (False, True):
+        module: Any = text_module(bases["llama"], **options)
+        assert module._updates_once
+        module._updates_once = not passes
+        ledger = train(module, tmp_path, rollouts=3)
+        assert ("logprobs" in module.rollout(prompt_batch(module))) == passes
+        found.append((ledger, module.policy_state()))
+    (one, states), (two, others) = found
+    for name in ("objective/entropy", "objective/kl", "objective/scores", "val/ratio_first", "policy/approxkl_avg"):
+        assert one.column(name) == pytest.approx(two.column(name), abs=1e-5), name
+    assert min(one.column("objective/entropy")) > 1.0
+    for key, value in states.items():
+        torch.testing.assert_close(value, others[key], atol=1e-4, rtol=0)
+    asks = {"values": {"algorithm": "ppo"}, "KL": {"kl": {"coefficient": 0.1}}, "a second update": {"epochs": 2}}
+    for what, other in asks.items():
+        assert not text_module(bases["llama"], **options | other)._updates_once, what
 
 
 def test_the_value_head_learns_and_stays_out_of_the_policy(bases: dict[str, Path], tmp_path: Path) -> None:
@@ -268,6 +296,6 @@ def test_an_interrupted_rollout_goes_on_where_it_stopped_even_past_the_target_kl
         again = train(resumed, tmp_path, rollouts=3, ckpt_path=tmp_path / f"{index}.ckpt")
         assert all(torch.equal(v, states[k]) for k, v in resumed.policy_state().items()), index
         assert resumed.controller.coefficient == whole.controller.coefficient
-        assert again.lines[-1]["objective/kl"] == ledger.lines[-1]["objective/kl"]
+        assert again.lines[-1]["objective/kl"] == ledger.lines[-1]["objective/kl"], index
     stopped = torch.load(tmp_path / "14.ckpt", weights_only=True)["rslit"]["ranks"][0]
     assert stopped["stopped"], "the test covers a rollout whose updates are over"
