@@ -124,7 +124,7 @@ class Speaker:
         value_head: nn.Module | None = None,
         entropy: bool = False,
     ) -> Scored:
-        """The same, `size` rows at a time: logits take more memory than anything else.
+        """The same, `size` rows at a time: the activations of all of them may not fit.
 
         Rows of like length go together, so that little padding is computed.
         """
