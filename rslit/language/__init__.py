@@ -6,6 +6,7 @@ from rslit.language.options import EvaluationOptions, KLOptions, LoraOptions, Po
 from rslit.language.padding import Prompts, left_pad
 from rslit.language.reference import Reference
 from rslit.language.scoring import Scored, score_answers, value_head
+from rslit.language.sharding import gather, scatter, shard
 from rslit.language.speaker import Speaker
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "Scored",
     "Speaker",
     "build_policy",
+    "gather",
     "generate",
     "left_pad",
+    "scatter",
     "score_answers",
+    "shard",
     "value_head",
 ]

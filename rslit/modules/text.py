@@ -20,6 +20,9 @@ from rslit.language import (
     SamplingOptions,
     Speaker,
     build_policy,
+    gather,
+    scatter,
+    shard,
     value_head,
 )
 from rslit.modules.rewarded import RewardedModule
@@ -41,7 +44,7 @@ from rslit.modules.text_experience import (
     timings,
 )
 from rslit.modules.text_loss import TextLoss
-from rslit.modules.text_samples import evaluation_samples, text_samples
+from rslit.modules.text_samples import evaluation_samples, text_samples, training_answers
 from rslit.objectives import kl_estimate, sequence_kl
 from rslit.rewards import Reward, score, score_terms
 from rslit.rollouts import Experience
@@ -163,18 +166,12 @@ class TextModule(RewardedModule):
         Raises:
             RslitError: A reward is not finite.
         """
+        gather(self.policy)
         clock = [time.perf_counter()]
-        picked = [row for row in range(len(batch["items"])) for _ in range(self.sampling.samples_per_prompt)]
-        prompts = self.speaker.prompts([batch["prompt_ids"][row] for row in picked], self.device)
         stream = (self.global_rank, self.rollouts_done)
-        bounds = self.sampling.min_new_tokens, self.sampling.max_new_tokens + 1
-        lengths = torch.randint(*bounds, (len(picked),), generator=generator(self.seed, "lengths", *stream))
-        noise = generator(self.seed, "rollout", *stream, device=self.device)
-        size, how = (
-            self.sampling.rows or len(picked),
-            (noise, self.sampling.stop_at_eos, self.sampling.samples_per_prompt),
+        picked, prompts, answers = training_answers(
+            self.speaker, self.policy, batch, self.sampling, self.seed, stream, self.device
         )
-        answers = self.speaker.answer_in_parts(self.policy, prompts, lengths.to(self.device), size, *how)
         clock.append(time.perf_counter())
         samples = text_samples(self.tokenizer, batch, answers, picked)
         scores, samples.scores = score_terms(self.reward, samples, self.rollouts_done)
@@ -210,6 +207,7 @@ class TextModule(RewardedModule):
             self.controller.update(numbers["objective/kl"], len(picked) * world_size())
         self._rollout_stats = {**numbers, "objective/kl_coefficient": coefficient, **timings(clock, int(mask.sum()))}
         self.latest = samples
+        scatter(self.policy)
         everything: dict[str, Any] = {**rows, **new}
         return TensorDict(everything, batch_size=[len(picked)], device=self.device)
 
@@ -235,6 +233,12 @@ class TextModule(RewardedModule):
         """Leaves the weights alone once the target KL is passed: without gradients an optimiser does nothing."""
         if self._stopped:
             optimizer.zero_grad(set_to_none=True)
+
+    def parallelize(self, mesh: Any) -> None:
+        """Shards the policy block by block. See :meth:`RewardedModule.parallelize`."""
+        shard(self.policy, mesh)
+        if self.value is not None:
+            shard(self.value, mesh)
 
     def on_fit_start(self) -> None:
         """Also brings the reference to the policy's device."""
@@ -272,6 +276,7 @@ class TextModule(RewardedModule):
         return samples
 
     def _answer(self, batch: Mapping[str, Sequence[Any]], seed: int, copies: int) -> list[Samples]:
+        gather(self.policy)
         noise = generator(seed, "answers", device=self.device) if self.evaluation.sample else None
         found = evaluation_samples(
             self.speaker, self.policy, self.tokenizer, batch, self.evaluation, noise, copies, self.device

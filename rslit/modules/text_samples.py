@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rslit.language import Answers, EvaluationOptions, Speaker
+from rslit.language import Answers, EvaluationOptions, Prompts, SamplingOptions, Speaker
 from rslit.samples import Samples
+from rslit.seeds import generator
 
-__all__ = ["evaluation_samples", "text_samples"]
+__all__ = ["evaluation_samples", "text_samples", "training_answers"]
 
 _COLUMNS = ("question", "prompt", "prefix", "reference")
 
@@ -42,6 +43,38 @@ def text_samples(
     fields["length"] = answers.mask.sum(1)
     fields["finished"] = answers.finished
     return Samples([batch["items"][row] for row in picked], fields)
+
+
+def training_answers(
+    speaker: Speaker,
+    policy: nn.Module,
+    batch: Mapping[str, Sequence[Any]],
+    options: SamplingOptions,
+    seed: int,
+    stream: tuple[int, int],
+    device: torch.device,
+) -> tuple[list[int], Prompts, Answers]:
+    """Samples answers to learn from.
+
+    Args:
+        speaker: Samples answers.
+        policy: The policy.
+        batch: A batch of :class:`rslit.datamodules.TextDataModule`.
+        options: How many answers, and how long.
+        seed: The run's seed.
+        stream: Rank and rollout, each of which has lengths and noise of its own.
+        device: The policy's.
+
+    Returns:
+        The batch's row of each answer, its prompt, and the answers; those to one prompt side by side.
+    """
+    picked = [row for row in range(len(batch["items"])) for _ in range(options.samples_per_prompt)]
+    prompts = speaker.prompts([batch["prompt_ids"][row] for row in picked], device)
+    bounds = options.min_new_tokens, options.max_new_tokens + 1
+    lengths = torch.randint(*bounds, (len(picked),), generator=generator(seed, "lengths", *stream))
+    noise = generator(seed, "rollout", *stream, device=device)
+    size, how = options.rows or len(picked), (noise, options.stop_at_eos, options.samples_per_prompt)
+    return picked, prompts, speaker.answer_in_parts(policy, prompts, lengths.to(device), size, *how)
 
 
 def evaluation_samples(
