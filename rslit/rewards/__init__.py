@@ -2,21 +2,27 @@
 
 from rslit.rewards.base import FunctionReward, Reward, WeightedSum, score_terms
 from rslit.rewards.classifier import ClassifierReward
+from rslit.rewards.iou import BoxHitReward, IoUReward
 from rslit.rewards.lexicon import BrevityReward, LengthReward, ProfanityReward, SentimentReward
 from rslit.rewards.score import reward_name, score
 from rslit.rewards.sentence import SimilarityReward
 from rslit.rewards.terms import TermsReward
+from rslit.rewards.vqa import AnswerMean, VqaAccuracyReward
 
 __all__ = [
+    "AnswerMean",
+    "BoxHitReward",
     "BrevityReward",
     "ClassifierReward",
     "FunctionReward",
+    "IoUReward",
     "LengthReward",
     "ProfanityReward",
     "Reward",
     "SentimentReward",
     "SimilarityReward",
     "TermsReward",
+    "VqaAccuracyReward",
     "WeightedSum",
     "reward_name",
     "score",

@@ -1,0 +1,1 @@
+"""Images and what is said about them: data files, models, answers, boxes."""
