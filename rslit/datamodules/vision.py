@@ -1,0 +1,182 @@
+"""The base of the vision-language data: rows of a source, dealt out to rollouts and evaluations."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+
+from rslit.datamodules.base import RewardedDataModule
+from rslit.errors import RslitError
+from rslit.seeds import generator, stream_seed
+from rslit.vision.files.base import Part, RowT, Source
+
+__all__ = ["Pick", "VisionBatch", "VisionDataModule"]
+
+VisionBatch = dict[str, list[Any]]
+
+Pick = Callable[[str, Sequence[str]], str]
+"""Chooses one of an item's texts as what a supervised model is to say."""
+
+
+def _commonest(item: str, texts: Sequence[str]) -> str:
+    """The text that most people gave, of several the first."""
+    return Counter(texts).most_common(1)[0][0]
+
+
+class _TrainingBatches(Generic[RowT]):
+    """One Lightning epoch of batches, a stretch of an endless walk through the rows.
+
+    The walk passes over all rows again and again, each time in another order, less what does not fill a batch on every
+    rank. Where an epoch begins follows from its number, the orders and targets from the seed, so resuming needs no
+    cursor.
+    """
+
+    def __init__(self, owner: VisionDataModule[RowT], rows: list[RowT]) -> None:
+        self.owner, self.rows = owner, rows
+        self.per_pass = len(rows) // (owner.world_size * owner.batch_size)
+
+    def __len__(self) -> int:
+        return self.owner.rollouts_per_epoch or self.per_pass
+
+    def __iter__(self) -> Iterator[VisionBatch]:
+        owner = self.owner
+        epoch = 0 if owner.trainer is None else owner.trainer.current_epoch
+        order: tuple[int, list[int]] = (-1, [])
+        for k in range(epoch * len(self), (epoch + 1) * len(self)):
+            number, place = divmod(k, self.per_pass)
+            if order[0] != number:
+                stream = generator(owner.seed, "images", number)
+                order = number, torch.randperm(len(self.rows), generator=stream).tolist()
+            start = (place * owner.world_size + owner.rank) * owner.batch_size
+            chosen = [self.rows[i] for i in order[1][start : start + owner.batch_size]]
+            yield owner.collate(chosen, self._pick(number))
+
+    def _pick(self, number: int) -> Pick:
+        seed = self.owner.seed
+        return lambda item, texts: texts[stream_seed(seed, "target", number, item) % len(texts)]
+
+
+class _EvaluationBatches(Generic[RowT]):
+    """This rank's held-out rows, batch by batch.
+
+    No DataLoader: Lightning would give it a sampler that repeats rows to even out the ranks, and counts them twice.
+    """
+
+    def __init__(self, owner: VisionDataModule[RowT], rows: Sequence[RowT]) -> None:
+        self.owner, self.rows = owner, rows
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / self.owner.eval_batch_size)
+
+    def __iter__(self) -> Iterator[VisionBatch]:
+        size = self.owner.eval_batch_size
+        for start in range(0, len(self.rows), size):
+            yield self.owner.collate(self.rows[start : start + size], _commonest)
+
+
+class VisionDataModule(RewardedDataModule, Generic[RowT]):
+    """Images with texts to train on and held-out ones to evaluate on.
+
+    A batch, in training and evaluation, is a dict of equally long lists: ``items`` (ids), ``image`` (where each image
+    is; ``rslit.vision.images.load_images(batch)`` loads them), ``target`` (what a supervised model is to answer) and
+    what the task adds. Images are not loaded here: features that a policy has cached need none.
+    """
+
+    def __init__(
+        self,
+        source: Source[RowT],
+        batch_size: int = 32,
+        rollouts_per_epoch: int | None = None,
+        eval_items: int = 200,
+        eval_batch_size: int | None = None,
+    ) -> None:
+        """Takes a source and sizes.
+
+        Args:
+            source: Where rows come from.
+            batch_size: Rows of a rollout (images, questions, expressions), on each device.
+            rollouts_per_epoch: Rollouts in one Lightning epoch; default one pass over the data. Shorter epochs go on
+                where the one before stopped.
+            eval_items: Rows of an evaluation, over all devices, spread evenly over the held-out part: neighbours are
+                about the same image.
+            eval_batch_size: Held-out rows answered side by side for each λ; default `batch_size`.
+        """
+        super().__init__()
+        sizes = {"batch_size": batch_size, "rollouts_per_epoch": rollouts_per_epoch, "eval_items": eval_items}
+        for name, value in (sizes | {"eval_batch_size": eval_batch_size}).items():
+            if value is not None and value < 1:
+                raise RslitError(f"data.{name} must be at least 1, got {value}")
+        self.source = source
+        self.batch_size = batch_size
+        self.rollouts_per_epoch = rollouts_per_epoch
+        self.eval_items = eval_items
+        self.eval_batch_size = eval_batch_size or batch_size
+        self._rows: dict[Part, list[RowT]] = {}
+
+    @abstractmethod
+    def collate(self, rows: Sequence[RowT], pick: Pick) -> VisionBatch:
+        """A batch of rows; `pick` chooses among the texts of an item that has several."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes, 1 without a trainer."""
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    # -- loaders --------------------------------------------------------------------------------------------------
+
+    def batches(self) -> _TrainingBatches[RowT]:
+        """Rows to act on in training.
+
+        Raises:
+            RslitError: No data, or too few for one batch on each device.
+        """
+        rows = self.rows("train")
+        if len(rows) < self.batch_size * self.world_size:
+            raise RslitError(
+                f"data.batch_size: {self.batch_size} items on each of {self.world_size} devices are more than the "
+                f"{len(rows)} of {self.source.place('train')}"
+            )
+        return _TrainingBatches(self, rows)
+
+    def _evaluation_batches(self) -> _EvaluationBatches[RowT]:
+        rows = self.rows("eval")
+        count = min(self.eval_items, len(rows))
+        spread = [rows[k * len(rows) // count] for k in range(count)]
+        return _EvaluationBatches(self, spread[self.rank :: self.world_size])
+
+    def val_dataloader(self) -> _EvaluationBatches[RowT]:
+        """The held-out rows."""
+        return self._evaluation_batches()
+
+    def test_dataloader(self) -> _EvaluationBatches[RowT]:
+        """The held-out rows."""
+        return self._evaluation_batches()
+
+    def predict_dataloader(self) -> _EvaluationBatches[RowT]:
+        """The held-out rows."""
+        return self._evaluation_batches()
+
+    # -- rows -----------------------------------------------------------------------------------------------------
+
+    def rows(self, part: Part) -> list[RowT]:
+        """All rows of a part, read once. What needs the whole data, such as document frequencies, asks here.
+
+        Raises:
+            RslitError: The source cannot be read.
+        """
+        if part not in self._rows:
+            found = self._rows[part] = self.source.rows(part)
+            place = self.source.place(part)
+            if part == "train":
+                rank_zero_info(f"data: {len(found):,} items to train on from {place}")
+            else:
+                count = min(self.eval_items, len(found))
+                fewer = f" (eval_items asks for {self.eval_items:,})" if count < self.eval_items else ""
+                rank_zero_info(f"data: {count:,} of {len(found):,} items to evaluate on{fewer} from {place}")
+        return self._rows[part]
