@@ -104,8 +104,8 @@ def frozen_output_layer(model: Any, call: Callable[[], Tensor]) -> nn.Linear | N
 
     Args:
         model: The model.
-        call: Calls it on anything, as short as possible, and returns the logits. Asked once for each model: scaled or
-            capped logits (Cohere, Gemma 2) show when the layer is bypassed.
+        call: Calls it and returns the logits. Asked once for each model: scaled or capped logits (Cohere, Gemma 2) show
+            when the layer is bypassed.
     """
     head = model.get_output_embeddings()
     # Adapted, quantised and sharded layers are of other types; hooks (accelerate) replace `forward`.

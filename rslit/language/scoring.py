@@ -60,7 +60,7 @@ def score_answers(
     """
     prompts = prompts.trimmed()
     caller: Any = model
-    head = frozen_output_layer(caller, lambda: _whole(caller, _first_token(prompts), tokens[:1, :1], mask[:1, :1])[0])
+    head = frozen_output_layer(caller, lambda: _whole(caller, prompts, tokens, mask)[0])
     if head is not None:
         hidden = _hidden(caller, head, prompts, tokens, mask)
         never = torch.tensor(list(suppressed), dtype=torch.int64, device=hidden.device)
@@ -85,10 +85,6 @@ def value_head(policy: nn.Module) -> nn.Linear:
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
-
-
-def _first_token(prompts: Prompts) -> Prompts:
-    return Prompts(prompts.ids[:1, -1:], prompts.mask[:1, -1:])
 
 
 def _hidden(model: Any, head: nn.Module, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -18,8 +18,6 @@ from rslit.language.adapter import adapter_config, continued_adapter, fresh_adap
 from rslit.language.generation import Answers, evaluating, generate
 from rslit.language.load import _eos_ids, _load_errors, _pad_id, _switch_dropout_off, _tokenizer
 from rslit.language.options import PolicyOptions
-from rslit.language.output_layer import frozen_output_layer
-from rslit.language.padding import positions
 from rslit.language.scoring import Scored, score_answers
 from rslit.soup import base_fingerprint
 from rslit.vision.families import FAMILIES, Decoder, Family
@@ -186,9 +184,6 @@ class VisionPolicy:
             model: See above.
         """
         decoder = self._decoder(self.model if model is None else model, encoded, group)
-        ids, own = decoder.prompts
-        # Asked here with whole prompts: without its image tokens one is no input for these models.
-        frozen_output_layer(decoder, lambda: decoder(ids, own.long(), positions(own), 1, False).logits)
         return score_answers(
             decoder,
             decoder.prompts,
