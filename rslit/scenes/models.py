@@ -82,7 +82,8 @@ def _tokenizer(texts: Iterable[str], extra: Sequence[str] = ()) -> Any:
     core = Tokenizer(models.WordLevel({word: k for k, word in enumerate(words)}, unk_token=_SPECIAL["unk"]))
     core.normalizer, core.pre_tokenizer = normalizers.Lowercase(), split
     names = {f"{name}_token": token for name, token in _SPECIAL.items()}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **names)
+    make: Any = PreTrainedTokenizerFast  # untyped
+    tokenizer = make(tokenizer_object=core, **names)
     tokenizer.add_tokens(list(extra), special_tokens=True)
     return tokenizer
 
