@@ -32,6 +32,16 @@ class RewardedDataModule(LightningDataModule, ABC):
         """This process's rank, 0 without a trainer."""
         return 0 if self.trainer is None else self.trainer.global_rank
 
+    @property
+    def world_size(self) -> int:
+        """Number of processes, 1 without a trainer."""
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    @property
+    def epoch(self) -> int:
+        """The Lightning epoch, 0 without a trainer."""
+        return 0 if self.trainer is None else self.trainer.current_epoch
+
     def train_dataloader(self) -> RolloutLoader:
         """The rollouts of one Lightning epoch, as minibatches.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rslit.datamodules.vision import Pick, VisionBatch, VisionDataModule
+from rslit.datamodules.vision import Pick, VisionDataModule
+from rslit.datamodules.walk import Batch
 from rslit.vision.files.base import CaptionSource
 from rslit.vision.rows import CaptionRow
 
@@ -28,7 +29,7 @@ class CaptioningDataModule(VisionDataModule[CaptionRow]):
         """
         super().__init__(source, **sizes)
 
-    def collate(self, rows: Sequence[CaptionRow], pick: Pick) -> VisionBatch:
+    def collate(self, rows: Sequence[CaptionRow], pick: Pick) -> Batch:
         """See the class."""
         return {
             "items": [row.item for row in rows],

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rslit.datamodules.vision import Pick, VisionBatch, VisionDataModule
+from rslit.datamodules.vision import Pick, VisionDataModule
+from rslit.datamodules.walk import Batch
 from rslit.vision.files.base import RegionSource
 from rslit.vision.rows import RegionRow
 
@@ -28,7 +29,7 @@ class GroundingDataModule(VisionDataModule[RegionRow]):
         """
         super().__init__(source, **sizes)
 
-    def collate(self, rows: Sequence[RegionRow], pick: Pick) -> VisionBatch:
+    def collate(self, rows: Sequence[RegionRow], pick: Pick) -> Batch:
         """See the class."""
         boxes = [row.box for row in rows]
         return {

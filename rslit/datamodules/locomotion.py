@@ -27,10 +27,9 @@ class _SeedBatches:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         owner = self.owner
-        epoch = 0 if owner.trainer is None else owner.trainer.current_epoch
         for k in range(len(self)):
             # Named by their place in the run, the seeds need no cursor in the checkpoint: Lightning keeps the epoch.
-            stream = generator(owner.seed, "episodes", owner.rank, epoch, k)
+            stream = generator(owner.seed, "episodes", owner.rank, owner.epoch, k)
             yield {"seeds": torch.randint(_SEEDS, (owner.num_envs,), generator=stream)}
 
 
@@ -91,8 +90,7 @@ class LocomotionDataModule(RewardedDataModule):
 
     def _evaluation_batches(self) -> _EvaluationBatches:
         seeds = torch.arange(self.eval_seed, self.eval_seed + self.eval_episodes)
-        world = 1 if self.trainer is None else self.trainer.world_size
-        return _EvaluationBatches(seeds[self.rank :: world], self.eval_batch_size)
+        return _EvaluationBatches(seeds[self.rank :: self.world_size], self.eval_batch_size)
 
     def val_dataloader(self) -> _EvaluationBatches:
         """The evaluation's episodes."""

@@ -1,15 +1,16 @@
-"""Rows of a text data set, from a hub or from local files, through `datasets`: never a script, never a pickle."""
+"""Tables of a hub or of local files, through `datasets`: never a script, never a pickle."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rslit.errors import RslitError
 
-__all__ = ["Row", "rows"]
+__all__ = ["Row", "open_table", "rows"]
 
 Row = Mapping[str, Any]
 
@@ -23,6 +24,29 @@ def rows(
     """Reads one split, row by row.
 
     Args:
+        path: See :func:`open_table`, as for the others.
+        split: A split's name, with a slice if wanted.
+        subset: The data set's configuration.
+        folder: Folder inside the data set.
+        streaming: Fetch only as much as is read.
+
+    Yields:
+        Rows by column name.
+
+    Raises:
+        RslitError: As :func:`open_table`.
+    """
+    table = open_table(path, split, subset=subset, folder=folder, streaming=streaming)
+    with _one_line(path, split):
+        yield from table
+
+
+def open_table(
+    path: str, split: str, *, subset: str | None = None, folder: str | None = None, streaming: bool = False
+) -> Any:
+    """Opens one split.
+
+    Args:
         path: A file, a folder, or the name of a data set on the hub. A folder is one with ``<split>.jsonl``,
             ``<split>-00000-of-00002.parquet``, ``<split>/0000.parquet`` and the like, at any depth: a copy of a hub
             data set is one.
@@ -30,30 +54,40 @@ def rows(
             the name is free and only the slice counts.
         subset: The data set's configuration on the hub; in a local folder the folder of that name, if there is one.
         folder: Folder inside the data set to keep to, on the hub as here.
-        streaming: Fetch only as much as is read: for large data sets of which the first rows are enough. Without a
-            slice only.
+        streaming: Fetch only as much as is read: for large data sets of which the first rows are enough. Of a hub's
+            data set without a slice only.
 
-    Yields:
-        Rows by column name.
+    Returns:
+        A ``datasets.Dataset``, or with `streaming` perhaps a ``datasets.IterableDataset``.
 
     Raises:
         RslitError: There is no such file, split or data set, its format is another, or it cannot be read.
     """
+    place = Path(path).expanduser()
+    with _one_line(path, split):
+        if place.exists():
+            return _open_files(place, split, subset, folder)
+        if path.startswith(("/", ".", "~")) or path.count("/") > 1 or _format(place) is not None:
+            raise RslitError(f"data.source: {path} does not exist; give a file, a folder, or a data set's hub name")
+        return _open_hub(path, split, subset, folder, streaming and "[" not in split)
+
+
+@contextmanager
+def _one_line(path: str, split: str) -> Iterator[None]:
+    """Says in one line what `datasets` raises of files that are broken and splits that are not there."""
     try:
         import datasets
+        import pyarrow
     except ImportError:
-        raise RslitError("text data needs the package datasets: pip install 'rslit[text]'") from None
-
-    place = Path(path).expanduser()
+        raise RslitError(
+            f"data.source: reading {path} needs the package datasets: pip install 'rslit[text]' or 'rslit[vision]'"
+        ) from None
+    broken = (datasets.exceptions.DatasetsError, pyarrow.ArrowException, OSError, EOFError, UnicodeError)
     try:
-        if place.exists():
-            data = _open_files(place, split, subset, folder)
-        elif path.startswith(("/", ".", "~")) or path.count("/") > 1 or _format(place) is not None:
-            raise RslitError(f"data.source: {path} does not exist; give a file, a folder, or a data set's hub name")
-        else:
-            data = _open_hub(path, split, subset, folder, streaming and "[" not in split)
-        yield from data
-    except (datasets.exceptions.DatasetsError, OSError, EOFError) as error:
+        yield
+    except StopIteration as error:  # what an empty JSONL file comes to
+        raise RslitError(f"data.source: {path} (split '{split}') cannot be read: it is empty") from error
+    except broken as error:  # before ValueError, which some of Arrow's and all of UnicodeError are
         raise RslitError(f"data.source: {path} (split '{split}') cannot be read: {error.__cause__ or error}") from error
     except ValueError as error:  # an unknown split, or a slice out of bounds
         raise RslitError(f"data.source: {path} has no split '{split}' with rows: {error}") from error

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from rslit.datamodules.base import RewardedDataModule
 from rslit.datamodules.text_prompts import Part, Prompt, PromptSource, Tally
 from rslit.datamodules.text_templates import Template, encode, prefix_ids, render
+from rslit.datamodules.walk import Batch, EvaluationBatches, TrainingBatches
 from rslit.errors import RslitError
-from rslit.seeds import generator
 
 __all__ = ["TextDataModule"]
-
-TextBatch = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class _Ready:
     prefix: str
 
 
-def _collate(chosen: Sequence[_Ready]) -> TextBatch:
+def _collate(chosen: Sequence[_Ready]) -> Batch:
     return {
         "items": [ready.prompt.item for ready in chosen],
         "prompt_ids": [ready.ids for ready in chosen],
@@ -42,50 +38,6 @@ def _collate(chosen: Sequence[_Ready]) -> TextBatch:
         "prefix": [ready.prefix for ready in chosen],
         "reference": [ready.prompt.reference for ready in chosen],
     }
-
-
-class _TrainingBatches:
-    """One Lightning epoch of batches, a stretch of an endless walk through the prompts.
-
-    The walk passes over all prompts again and again, each time in another order, less what does not fill a batch on
-    every rank. Where an epoch begins follows from its number and the orders from the seed, so resuming needs no cursor.
-    """
-
-    def __init__(self, owner: TextDataModule, prompts: list[_Ready]) -> None:
-        self.owner, self.prompts = owner, prompts
-        self.per_pass = len(prompts) // (owner.world_size * owner.batch_size)
-
-    def __len__(self) -> int:
-        return self.owner.rollouts_per_epoch or self.per_pass
-
-    def __iter__(self) -> Iterator[TextBatch]:
-        owner = self.owner
-        epoch = 0 if owner.trainer is None else owner.trainer.current_epoch
-        order: tuple[int, list[int]] = (-1, [])
-        for k in range(epoch * len(self), (epoch + 1) * len(self)):
-            number, place = divmod(k, self.per_pass)
-            if order[0] != number:
-                stream = generator(owner.seed, "prompts", number)
-                order = number, torch.randperm(len(self.prompts), generator=stream).tolist()
-            start = (place * owner.world_size + owner.rank) * owner.batch_size
-            yield _collate([self.prompts[i] for i in order[1][start : start + owner.batch_size]])
-
-
-class _EvaluationBatches:
-    """This rank's held-out prompts, batch by batch.
-
-    No DataLoader: Lightning would give it a sampler that repeats prompts to even out the ranks, and counts them twice.
-    """
-
-    def __init__(self, prompts: Sequence[_Ready], batch_size: int) -> None:
-        self.prompts, self.batch_size = prompts, batch_size
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.prompts) / self.batch_size)
-
-    def __iter__(self) -> Iterator[TextBatch]:
-        for start in range(0, len(self.prompts), self.batch_size):
-            yield _collate(self.prompts[start : start + self.batch_size])
 
 
 class TextDataModule(RewardedDataModule):
@@ -146,14 +98,9 @@ class TextDataModule(RewardedDataModule):
         self.max_prompt_tokens = max_prompt_tokens
         self._ready: dict[Part, list[_Ready]] = {}
 
-    @property
-    def world_size(self) -> int:
-        """Number of processes, 1 without a trainer."""
-        return 1 if self.trainer is None else self.trainer.world_size
-
     # -- loaders --------------------------------------------------------------------------------------------------
 
-    def batches(self) -> _TrainingBatches:
+    def batches(self) -> TrainingBatches[_Ready]:
         """Prompts to answer in training.
 
         Raises:
@@ -165,21 +112,21 @@ class TextDataModule(RewardedDataModule):
                 f"data.batch_size: {self.batch_size} prompts on each of {self.world_size} devices are more than the "
                 f"{len(prompts)} of {self.source.place('train')}"
             )
-        return _TrainingBatches(self, prompts)
+        return TrainingBatches(self, prompts, "prompts", lambda chosen, number: _collate(chosen))
 
-    def _evaluation_batches(self) -> _EvaluationBatches:
+    def _evaluation_batches(self) -> EvaluationBatches[_Ready]:
         prompts = self._prepared("eval")[: self.eval_prompts]
-        return _EvaluationBatches(prompts[self.rank :: self.world_size], self.eval_batch_size)
+        return EvaluationBatches(prompts[self.rank :: self.world_size], self.eval_batch_size, _collate)
 
-    def val_dataloader(self) -> _EvaluationBatches:
+    def val_dataloader(self) -> EvaluationBatches[_Ready]:
         """The held-out prompts."""
         return self._evaluation_batches()
 
-    def test_dataloader(self) -> _EvaluationBatches:
+    def test_dataloader(self) -> EvaluationBatches[_Ready]:
         """The held-out prompts."""
         return self._evaluation_batches()
 
-    def predict_dataloader(self) -> _EvaluationBatches:
+    def predict_dataloader(self) -> EvaluationBatches[_Ready]:
         """The held-out prompts."""
         return self._evaluation_batches()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from rslit.datamodules.text_rows import Row, rows
+from rslit.datamodules.tables import Row, rows
 from rslit.errors import RslitError
 
 __all__ = ["Part", "Prompt", "PromptSource", "PromptTable", "Tally"]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rslit.datamodules.tables import Row
 from rslit.datamodules.text_prompts import Prompt, PromptSource
-from rslit.datamodules.text_rows import Row
 from rslit.errors import RslitError
 
 __all__ = ["HelpfulAssistant", "MovieReview", "NewsSummary", "RedditSummary", "StackExchange"]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic
+from collections.abc import Callable, Sequence
+from typing import Generic
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from rslit.datamodules.base import RewardedDataModule
+from rslit.datamodules.walk import Batch, EvaluationBatches, TrainingBatches
 from rslit.errors import RslitError
-from rslit.seeds import generator, stream_seed
+from rslit.seeds import stream_seed
 from rslit.vision.files.base import Part, RowT, Source
 
-__all__ = ["Pick", "VisionBatch", "VisionDataModule"]
-
-VisionBatch = dict[str, list[Any]]
+__all__ = ["Pick", "VisionDataModule"]
 
 Pick = Callable[[str, Sequence[str]], str]
 """Chooses one of an item's texts as what a supervised model is to say."""
@@ -27,57 +24,6 @@ Pick = Callable[[str, Sequence[str]], str]
 def _commonest(item: str, texts: Sequence[str]) -> str:
     """The text that most people gave, of several the first."""
     return Counter(texts).most_common(1)[0][0]
-
-
-class _TrainingBatches(Generic[RowT]):
-    """One Lightning epoch of batches, a stretch of an endless walk through the rows.
-
-    The walk passes over all rows again and again, each time in another order, less what does not fill a batch on every
-    rank. Where an epoch begins follows from its number, the orders and targets from the seed, so resuming needs no
-    cursor.
-    """
-
-    def __init__(self, owner: VisionDataModule[RowT], rows: list[RowT]) -> None:
-        self.owner, self.rows = owner, rows
-        self.per_pass = len(rows) // (owner.world_size * owner.batch_size)
-
-    def __len__(self) -> int:
-        return self.owner.rollouts_per_epoch or self.per_pass
-
-    def __iter__(self) -> Iterator[VisionBatch]:
-        owner = self.owner
-        epoch = 0 if owner.trainer is None else owner.trainer.current_epoch
-        order: tuple[int, list[int]] = (-1, [])
-        for k in range(epoch * len(self), (epoch + 1) * len(self)):
-            number, place = divmod(k, self.per_pass)
-            if order[0] != number:
-                stream = generator(owner.seed, "images", number)
-                order = number, torch.randperm(len(self.rows), generator=stream).tolist()
-            start = (place * owner.world_size + owner.rank) * owner.batch_size
-            chosen = [self.rows[i] for i in order[1][start : start + owner.batch_size]]
-            yield owner.collate(chosen, self._pick(number))
-
-    def _pick(self, number: int) -> Pick:
-        seed = self.owner.seed
-        return lambda item, texts: texts[stream_seed(seed, "target", number, item) % len(texts)]
-
-
-class _EvaluationBatches(Generic[RowT]):
-    """This rank's held-out rows, batch by batch.
-
-    No DataLoader: Lightning would give it a sampler that repeats rows to even out the ranks, and counts them twice.
-    """
-
-    def __init__(self, owner: VisionDataModule[RowT], rows: Sequence[RowT]) -> None:
-        self.owner, self.rows = owner, rows
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.owner.eval_batch_size)
-
-    def __iter__(self) -> Iterator[VisionBatch]:
-        size = self.owner.eval_batch_size
-        for start in range(0, len(self.rows), size):
-            yield self.owner.collate(self.rows[start : start + size], _commonest)
 
 
 class VisionDataModule(RewardedDataModule, Generic[RowT]):
@@ -120,17 +66,12 @@ class VisionDataModule(RewardedDataModule, Generic[RowT]):
         self._rows: dict[Part, list[RowT]] = {}
 
     @abstractmethod
-    def collate(self, rows: Sequence[RowT], pick: Pick) -> VisionBatch:
+    def collate(self, rows: Sequence[RowT], pick: Pick) -> Batch:
         """A batch of rows; `pick` chooses among the texts of an item that has several."""
-
-    @property
-    def world_size(self) -> int:
-        """Number of processes, 1 without a trainer."""
-        return 1 if self.trainer is None else self.trainer.world_size
 
     # -- loaders --------------------------------------------------------------------------------------------------
 
-    def batches(self) -> _TrainingBatches[RowT]:
+    def batches(self) -> TrainingBatches[RowT]:
         """Rows to act on in training.
 
         Raises:
@@ -142,23 +83,29 @@ class VisionDataModule(RewardedDataModule, Generic[RowT]):
                 f"data.batch_size: {self.batch_size} items on each of {self.world_size} devices are more than the "
                 f"{len(rows)} of {self.source.place('train')}"
             )
-        return _TrainingBatches(self, rows)
+        return TrainingBatches(self, rows, "images", lambda chosen, number: self.collate(chosen, self._pick(number)))
 
-    def _evaluation_batches(self) -> _EvaluationBatches[RowT]:
+    def _pick(self, number: int) -> Pick:
+        """Draws one of the texts, in each pass over the data anew."""
+        seed = self.seed
+        return lambda item, texts: texts[stream_seed(seed, "target", number, item) % len(texts)]
+
+    def _evaluation_batches(self) -> EvaluationBatches[RowT]:
         rows = self.rows("eval")
         count = min(self.eval_items, len(rows))
         spread = [rows[k * len(rows) // count] for k in range(count)]
-        return _EvaluationBatches(self, spread[self.rank :: self.world_size])
+        mine = spread[self.rank :: self.world_size]
+        return EvaluationBatches(mine, self.eval_batch_size, lambda chosen: self.collate(chosen, _commonest))
 
-    def val_dataloader(self) -> _EvaluationBatches[RowT]:
+    def val_dataloader(self) -> EvaluationBatches[RowT]:
         """The held-out rows."""
         return self._evaluation_batches()
 
-    def test_dataloader(self) -> _EvaluationBatches[RowT]:
+    def test_dataloader(self) -> EvaluationBatches[RowT]:
         """The held-out rows."""
         return self._evaluation_batches()
 
-    def predict_dataloader(self) -> _EvaluationBatches[RowT]:
+    def predict_dataloader(self) -> EvaluationBatches[RowT]:
         """The held-out rows."""
         return self._evaluation_batches()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rslit.datamodules.vision import Pick, VisionBatch, VisionDataModule
+from rslit.datamodules.vision import Pick, VisionDataModule
+from rslit.datamodules.walk import Batch
 from rslit.vision.files.base import QuestionSource
 from rslit.vision.rows import QuestionRow
 
@@ -28,7 +29,7 @@ class VqaDataModule(VisionDataModule[QuestionRow]):
         """
         super().__init__(source, **sizes)
 
-    def collate(self, rows: Sequence[QuestionRow], pick: Pick) -> VisionBatch:
+    def collate(self, rows: Sequence[QuestionRow], pick: Pick) -> Batch:
         """See the class."""
         return {
             "items": [row.item for row in rows],

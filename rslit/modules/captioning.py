@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rslit.language import Answers
@@ -18,18 +18,22 @@ class CaptioningModule(VisionModule):
 
     task = "captioning"
 
-    def setup(self, stage: str) -> None:
-        """Counts the document frequencies of CIDEr in the training references, where no file of theirs is given."""
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if data is not None:
-            rewards = [self.reward, *self.evaluation_rewards]
-            count_documents(rewards, (row.captions for row in data.rows("train")))
-
     def samples(self, batch: Mapping[str, Sequence[Any]], answers: Answers, group: int) -> Samples:
-        """See :meth:`VisionModule.samples`."""
+        """See :meth:`VisionModule.samples`.
+
+        The document frequencies of CIDEr are counted in the training references where no file of theirs is given.
+        """
+        # Not in `setup`, which Lightning does not call on the module of a sweep.
+        if getattr(self._trainer, "datamodule", None) is not None:
+            count_documents([self.reward, *self.evaluation_rewards], self._training_references())
         said = self.parts.text(answers.tokens, answers.mask)
         return self.repeated(batch, group, ("references", "image"), caption=said)
 
     def targets(self, batch: Mapping[str, Sequence[Any]]) -> list[list[int]]:
         """One caption of each image, as the datamodule chose it."""
         return self.parts.tokens(batch["target"])
+
+    def _training_references(self) -> Iterator[Sequence[str]]:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
+        for row in data.rows("train"):  # read when the first is asked for
+            yield row.captions

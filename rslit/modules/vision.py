@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -16,7 +16,7 @@ from rslit.errors import RslitError
 from rslit.language import Answers
 from rslit.modules.rewarded import RewardedModule
 from rslit.modules.vision_numbers import baseline_advantages, rollout_numbers
-from rslit.objectives import masked_mean, reinforce_loss
+from rslit.objectives import reinforce_loss
 from rslit.rewards import Reward, score, score_terms
 from rslit.rollouts import Experience
 from rslit.samples import Samples
@@ -35,17 +35,21 @@ _BAR = ("objective/scores", "loss/cross_entropy")
 class VisionModule(RewardedModule):
     """A model that answers about images, trained by REINFORCE, by cross-entropy, or by both.
 
-    The loss is ``cross_entropy`` times the mean negative log-likelihood of the targets' tokens plus ``reinforce`` times
-    the REINFORCE loss of sampled answers. With ``reinforce: 0`` nothing is sampled: supervised training.
+    The loss is ``cross_entropy`` times the mean negative log-likelihood of the targets plus ``reinforce`` times the
+    REINFORCE loss of sampled answers. Both sum over the tokens of a target or an answer and average over those. With
+    ``reinforce: 0`` nothing is sampled: supervised training.
 
     An experience has a row per image: what the model is given (``pixel_values`` or, with a frozen image encoder,
     ``image_features``; ``input_ids``, ``attention_mask``), for REINFORCE ``tokens``, ``mask`` (G, R) and ``advantages``
     (G,) of G answers, for cross-entropy ``target`` and ``target_mask`` (T,).
 
     Attributes:
+        asks: Column of the batch with what the policy is asked about each image; None: it is asked nothing.
         parts: The policy and what belongs to it.
         latest: The answers of the last rollout, with the training rewards as scores.
     """
+
+    asks: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -58,7 +62,7 @@ class VisionModule(RewardedModule):
         reinforce: float = 1.0,
         cross_entropy: float = 0.0,
         max_target_tokens: int = 64,
-        prompt: str = "{}",
+        prompt: str | None = None,
         minibatches: int = 1,
         feature_cache_gib: float = 2.0,
         optimizer: OptimizerCallable = torch.optim.Adam,
@@ -77,14 +81,15 @@ class VisionModule(RewardedModule):
             cross_entropy: Weight of the cross-entropy on the data's targets.
             max_target_tokens: Longer targets are cut off, and then have no end token.
             prompt: What the policy is asked, with {} for the question or expression, such as ``which region does " {} "
-                describe?``. Not for captioning.
+                describe?``; default just that. For captioning, which has neither, a text such as ``What does the image
+                describe?``; default none.
             minibatches: Optimiser steps per rollout; must divide the number of images.
             feature_cache_gib: Memory for what a frozen image encoder makes of images, GiB; 0 keeps nothing.
             optimizer: Optimiser over what is trained.
             lr_scheduler: Scheduler, stepped once per Lightning epoch.
 
         Raises:
-            RslitError: Both weights are 0, or one is negative.
+            RslitError: Both weights are 0, or one is negative; or the prompt does not fit.
         """
         super().__init__(reward, evaluation_rewards, initialisation, 1, minibatches, optimizer, lr_scheduler)
         if min(reinforce, cross_entropy) < 0 or reinforce == cross_entropy == 0:
@@ -93,8 +98,9 @@ class VisionModule(RewardedModule):
             )
         self.sampling, self.evaluation = sampling or AnswerSampling(), evaluation or AnswerDecoding()
         self.reinforce, self.cross_entropy = reinforce, cross_entropy
-        if "{}" not in prompt:
-            raise RslitError(f"prompt: '{prompt}' has no {{}} where the question or expression goes; add it")
+        if prompt is not None and ("{}" in prompt) != (self.asks is not None):
+            fault = f"has no {{}} where the {self.asks} goes; add it" if self.asks else "has {}, but nothing goes there"
+            raise RslitError(f"prompt: '{prompt}' {fault}")
         self.prompt, self.max_target_tokens = prompt, max_target_tokens
         self.parts = build_vision_policy(policy)
         self.policy = self.parts.model
@@ -107,7 +113,10 @@ class VisionModule(RewardedModule):
 
     def texts(self, batch: Mapping[str, Sequence[Any]]) -> list[str] | None:
         """What the policy is asked about each image; None: nothing."""
-        return None
+        if self.asks is None:
+            return None if self.prompt is None else [self.prompt] * len(batch["items"])
+        prompt = "{}" if self.prompt is None else self.prompt
+        return [prompt.replace("{}", text) for text in batch[self.asks]]
 
     @abstractmethod
     def samples(self, batch: Mapping[str, Sequence[Any]], answers: Answers, group: int) -> Samples:
@@ -171,7 +180,7 @@ class VisionModule(RewardedModule):
     def training_step(self, minibatch: Experience, batch_idx: int) -> Tensor:
         """REINFORCE and cross-entropy of a minibatch of images."""
         losses = []
-        stats: dict[str, Tensor | float] = {}
+        stats: dict[str, Tensor | float] = dict(self._rollout_stats)
         if self.reinforce > 0:
             tokens, mask = minibatch["tokens"].flatten(0, 1), minibatch["mask"].flatten(0, 1)
             group = minibatch["tokens"].shape[1]
@@ -181,10 +190,10 @@ class VisionModule(RewardedModule):
             losses.append(self.reinforce * policy)
         if self.cross_entropy > 0:
             mask = minibatch["target_mask"]
-            likelihood = masked_mean(self.parts.score(minibatch, minibatch["target"], mask).logprobs, mask)
-            stats["loss/cross_entropy"] = -likelihood
-            losses.append(-self.cross_entropy * likelihood)
-        self.log_rollout({**stats, **self._rollout_stats}, batch_idx, bar=tuple(k for k in _BAR if k in stats))
+            surprise = -self.parts.score(minibatch, minibatch["target"], mask).logprobs.sum()  # 0 behind the ends
+            stats["loss/cross_entropy"] = surprise / mask.sum()  # a token's, nats
+            losses.append(self.cross_entropy * surprise / len(mask))
+        self.log_rollout(stats, batch_idx, bar=tuple(k for k in _BAR if k in stats))
         return torch.stack(losses).sum()
 
     def _padded(self, targets: Sequence[Sequence[int]]) -> dict[str, Tensor]:
@@ -250,7 +259,15 @@ class VisionModule(RewardedModule):
         fields: dict[str, Any] = {name: [batch[name][row] for row in rows] for name in names}
         return Samples([batch["items"][row] for row in rows], {**fields, **answered})
 
-    # -- ingredients ----------------------------------------------------------------------------------------------
+    # -- checkpoints and ingredients ----------------------------------------------------------------------------------------------
+
+    def experience_state(self) -> dict[str, Any]:
+        """What is logged of the rollout under way."""
+        return {"stats": self._rollout_stats}
+
+    def load_experience_state(self, state: Mapping[str, Any]) -> None:
+        """Takes it back."""
+        self._rollout_stats = dict(state["stats"])
 
     def ingredient_record(self) -> dict[str, Any]:
         """Base and adapter, by which soups and exports know what the weights belong to."""

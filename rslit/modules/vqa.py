@@ -16,10 +16,7 @@ class VqaModule(VisionModule):
     """Answers to questions about images. Samples have ``question``, ``answer``, ``answers`` and ``image``."""
 
     task = "vqa"
-
-    def texts(self, batch: Mapping[str, Sequence[Any]]) -> list[str]:
-        """The questions."""
-        return [self.prompt.format(question) for question in batch["question"]]
+    asks = "question"
 
     def samples(self, batch: Mapping[str, Sequence[Any]], answers: Answers, group: int) -> Samples:
         """See :meth:`VisionModule.samples`."""

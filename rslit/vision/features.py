@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rslit.vision.images import load_images
 from rslit.vision.policy import VisionPolicy
 
 __all__ = ["FeatureCache"]
@@ -43,10 +42,12 @@ class FeatureCache:
             texts: What the policy is asked about each image; None: nothing.
             device: Where the batch goes.
         """
+        from rslit.vision.images import load_images  # Pillow
+
         if not self.parts.frozen_encoder:
             return self.parts.encode(load_images(batch), texts, device)
         names = [str(image) for image in batch["image"]]
-        first = {name: row for row, name in reversed(list(enumerate(names)))}
+        first = {name: names.index(name) for name in dict.fromkeys(names)}
         fresh = {name: row for name, row in first.items() if name not in self._held}
         found = {name: self._held[name] for name in first if name in self._held}
         if fresh:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from PIL import Image, ImageOps, UnidentifiedImageError
+from typing import TYPE_CHECKING, Any
 
 from rslit.errors import RslitError
 from rslit.vision.rows import ImageRow, ImageSource, RegionRow, Size
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 __all__ = ["image_size", "load_image", "load_images"]
 
 _ORIENTATION = 0x0112
-# What Pillow's decoders raise on broken files.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 def load_image(image: ImageRow | ImageSource, item: str | None = None, size: Size | None = None) -> Image.Image:
@@ -38,15 +38,11 @@ def load_image(image: ImageRow | ImageSource, item: str | None = None, size: Siz
         item, size = image.item, image.size if isinstance(image, RegionRow) else size
         image = image.image
     where = _name(image, item)
-    try:
-        with _open(image) as opened:
-            opened.load()
-            upright = ImageOps.exif_transpose(opened)
-            loaded = _rgb(upright, where)
-    except FileNotFoundError:
-        raise RslitError(f"{where} does not exist; put the file there, or give the right folder of images") from None
-    except _BROKEN as error:
-        raise _corrupt(where, error) from error
+    with _opened(image, where) as opened:
+        from PIL import ImageOps
+
+        opened.load()
+        loaded = _rgb(ImageOps.exif_transpose(opened), where)
     if size is not None and loaded.size != tuple(size):
         raise RslitError(
             f"{where} is {loaded.width} x {loaded.height}, but its data file says {size[0]} x {size[1]}, and boxes are "
@@ -75,15 +71,9 @@ def image_size(image: ImageSource, item: str | None = None) -> Size:
     Raises:
         RslitError: The image is missing or none.
     """
-    where = _name(image, item)
-    try:
-        with _open(image) as opened:
-            width, height = opened.size
-            turned = opened.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-    except FileNotFoundError:
-        raise RslitError(f"{where} does not exist; put the file there, or give the right folder of images") from None
-    except _BROKEN as error:
-        raise _corrupt(where, error) from error
+    with _opened(image, _name(image, item)) as opened:
+        width, height = opened.size
+        turned = opened.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
     return (height, width) if turned else (width, height)
 
 
@@ -91,13 +81,24 @@ def _name(image: ImageSource, item: str | None) -> str:
     return f"image {image}" + ("" if item is None else f" of item {item}")
 
 
-def _open(image: ImageSource) -> Image.Image:
-    return Image.open(image if isinstance(image, Path) else io.BytesIO(image.read()))
-
-
-def _corrupt(where: str, error: Exception) -> RslitError:
-    reason = "it is no image file" if isinstance(error, UnidentifiedImageError) else str(error)
-    return RslitError(f"{where} cannot be read ({reason}); fetch it again, or take the item out of the data")
+@contextmanager
+def _opened(image: ImageSource, where: str) -> Iterator[Image.Image]:
+    """An image that is not decoded yet. Whatever is wrong with it, here or in decoding, is one line."""
+    try:  # here, since every datamodule imports this file
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise RslitError(f"{where} needs the package pillow: pip install 'rslit[vision]'") from None
+    # What Pillow's decoders raise on broken files.
+    broken = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+    try:
+        with Image.open(image if isinstance(image, Path) else io.BytesIO(image.read())) as opened:
+            yield opened
+    except FileNotFoundError:
+        raise RslitError(f"{where} does not exist; put the file there, or give the right folder of images") from None
+    except broken as error:
+        reason = "it is no image file" if isinstance(error, UnidentifiedImageError) else str(error)
+        line = f"{where} cannot be read ({reason}); fetch it again, or take the item out of the data"
+        raise RslitError(line) from error
 
 
 def _rgb(image: Image.Image, where: str) -> Image.Image:
@@ -106,6 +107,8 @@ def _rgb(image: Image.Image, where: str) -> Image.Image:
     if image.mode in ("I", "F"):
         raise RslitError(f"{where} has pixels of kind '{image.mode}' without a known range; save it with 8 bits")
     if image.has_transparency_data:
+        from PIL import Image
+
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,10 @@ from rslit.rewards import TermsReward
 
 def data(rank: int = 0, world: int = 1, epoch: int = 0, module: Any = None, **sizes: Any) -> LocomotionDataModule:
     given = LocomotionDataModule(**{"num_envs": 5, "rollouts_per_epoch": 3, "eval_episodes": 7, **sizes})
-    trainer = SimpleNamespace(global_rank=rank, world_size=world, current_epoch=epoch, lightning_module=module)
+    plugin = SimpleNamespace(forward_context=nullcontext)
+    trainer = SimpleNamespace(
+        global_rank=rank, world_size=world, current_epoch=epoch, lightning_module=module, precision_plugin=plugin
+    )
     given.trainer = trainer  # type: ignore[assignment]  # stands in for Lightning's
     return given
 

@@ -192,7 +192,7 @@ def test_places_and_columns_that_are_not_there(tmp_path: Path) -> None:
         HubCaptions(str(tmp_path), train_split="train[oops]"), "train"
     )
     (tmp_path / "train.parquet").write_bytes(b"PAR1 no more")
-    assert "(split 'train') cannot be read" in refused(HubCaptions(str(tmp_path)))
+    assert f"{tmp_path} (split 'train') cannot be read: Parquet" in refused(HubCaptions(str(tmp_path)))
 
 
 def test_options(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,15 @@ def test_no_image_at_all(tmp_path: Path) -> None:
         load_image(tmp_path / "empty.png")
     with pytest.raises(RslitError, match=r"cannot be read \(.*Is a directory"):
         load_image(tmp_path)
+
+
+def test_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = picture(tmp_path / "a.png", (8, 6))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    for load in (load_image, image_size):
+        with pytest.raises(RslitError) as caught:
+            load(path, "17")
+        assert str(caught.value) == f"image {path} of item 17 needs the package pillow: pip install 'rslit[vision]'"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])

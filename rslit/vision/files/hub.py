@@ -80,7 +80,9 @@ class _Table:
 
     def entries(self, part: Part, columns: Sequence[str]) -> Iterator[tuple[str, ImageSource, Mapping[str, Any]]]:
         """Item, image and the other columns of each row."""
-        table = _open(self.paths[part], self.splits[part], self.subset)
+        from rslit.datamodules.tables import open_table  # here, since the datamodules import this file
+
+        table = open_table(self.paths[part], self.splits[part], subset=self.subset)
         needed = [name for name in (self.id, *columns) if name is not None]
         missing = [name for name in (self.image, *needed) if name not in table.column_names]
         if missing:
@@ -105,27 +107,6 @@ class _Table:
         if isinstance(feature, datasets.Image):
             column = column.cast_column(self.image, datasets.Image(decode=False))
         return [TableImage(self.place(part), row, self.image, column) for row in range(len(column))]
-
-
-def _open(path: str, split: str, subset: str | None) -> Any:
-    from rslit.datamodules import text_rows  # here, since the datamodules import this file
-
-    try:
-        import datasets
-        import pyarrow
-    except ImportError:
-        raise RslitError("data.source: tables need the package datasets: pip install 'rslit[vision]'") from None
-    place = Path(path).expanduser()
-    try:
-        if place.exists():
-            return text_rows._open_files(place, split, subset, None)
-        if path.startswith(("/", ".", "~")) or path.count("/") > 1 or text_rows._format(place) is not None:
-            raise RslitError(f"data.source: {path} does not exist; give a file, a folder, or a data set's hub name")
-        return text_rows._open_hub(path, split, subset, None, streaming=False)
-    except (datasets.exceptions.DatasetsError, OSError, EOFError, pyarrow.ArrowInvalid) as error:
-        raise RslitError(f"data.source: {path} (split '{split}') cannot be read: {error.__cause__ or error}") from error
-    except ValueError as error:  # an unknown split, or a slice out of bounds
-        raise RslitError(f"data.source: {path} has no split '{split}' with rows: {error}") from error
 
 
 def _texts(value: Any, place: str, what: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import datasets
 import pytest
 from text_kit import write
 
-from rslit.datamodules.text_rows import rows
+from rslit.datamodules.tables import open_table, rows
 from rslit.errors import RslitError
 
 ROWS = [{"q": f"question {k}", "n": k} for k in range(10)]
@@ -78,13 +79,61 @@ def test_other_formats_are_refused_and_pickles_not_opened(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.jsonl", b'{"q": [1}'), ("a.parquet", b"PAR1 no"), ("a.jsonl.gz", gzip.compress(b"{}")[:8]), ("a.csv", b"")],
+    [
+        ("a.jsonl", b'{"q": [1}'),
+        ("a.jsonl", '{"q": "é"}'.encode("latin-1")),
+        ("a.jsonl", b""),
+        ("a.json", b""),
+        ("a.parquet", b"PAR1 no"),
+        ("a.parquet", b"PAR1" + b"no parquet" * 9 + b"PAR1"),
+        ("a.jsonl.gz", gzip.compress(b"{}")[:8]),
+        ("a.csv", b""),
+        ("a.csv", "q\né\n".encode("latin-1")),
+    ],
 )
 def test_broken_files(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(RslitError, match=rf"data.source: .*{name}") as caught:
+    with pytest.raises(RslitError, match=rf"data.source: .*{name} \(split 'train'\) cannot be read: ") as caught:
         questions(tmp_path / name, "train")
     assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_file_cut_off(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.parquet", ROWS)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(RslitError, match=r"mine.parquet \(split 'train'\) cannot be read: Parquet magic"):
+        questions(file, "train")
+
+
+def test_a_table_that_breaks_off_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Torn(Builder):
+        def as_streaming_dataset(self, split: str) -> Any:
+            yield {"q": "first"}
+            raise ConnectionError("gone")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *a, **k: Torn(builder_name="json"))
+    read = rows("some/data", "train", streaming=True)
+    assert next(read) == {"q": "first"}
+    with pytest.raises(RslitError, match=r"some/data \(split 'train'\) cannot be read: gone"):
+        next(read)
+
+
+def test_a_table_is_opened_whole(tmp_path: Path) -> None:
+    write(tmp_path / "hard" / "train.jsonl", ROWS)
+    table = open_table(str(tmp_path), "train[2:4]", folder="hard")
+    assert isinstance(table, datasets.Dataset)
+    assert table.column_names == ["q", "n"]
+    assert list(table["n"]) == [2, 3]
+
+
+def test_without_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "mine.jsonl", ROWS)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(RslitError) as caught:
+        questions(file, "train")
+    assert str(caught.value) == (
+        f"data.source: reading {file} needs the package datasets: pip install 'rslit[text]' or 'rslit[vision]'"
+    )
 
 
 class Builder(SimpleNamespace):
