@@ -49,5 +49,5 @@ $(VENV)/.text: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV), some minutes the first time"
-	@$(PIP) -e '.[locomotion,text,bench,dev]'
+	@$(PIP) -e '.[locomotion,text,vision,bench,dev]'
 	@touch $@ $(VENV)/.run $(VENV)/.text
