@@ -37,17 +37,17 @@ clean:  ## remove the environment, runs and caches
 $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.run: pyproject.toml constraints.txt Makefile | $(BIN)/python
 	@echo "installing into $(VENV), some minutes the first time"
 	@$(PIP) -e '.[locomotion]'
 	@touch $@
 
-$(VENV)/.text: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.text: pyproject.toml constraints.txt Makefile | $(BIN)/python
 	@echo "installing into $(VENV), some minutes the first time"
 	@$(PIP) -e '.[text]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: pyproject.toml constraints.txt Makefile | $(BIN)/python
 	@echo "installing into $(VENV), some minutes the first time"
 	@$(PIP) -e '.[locomotion,text,vision,bench,dev]'
 	@touch $@ $(VENV)/.run $(VENV)/.text
