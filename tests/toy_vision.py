@@ -1,28 +1,20 @@
-"""Captioning, VQA and grounding on tiny models: pictures, batches, modules, rewards, runs through the command line."""
+"""Captioning, VQA and grounding on tiny models: rewards, pictures, batches, modules."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers.logger import DummyLogger
 from tiny_vision import random_images, save_tiny_vision
 from torch import Tensor
-from toy_experiment import merge_dotted
-from toy_text_runs import Rounds
 
-from rslit.cli import main
 from rslit.language import LoraOptions
 from rslit.modules import CaptioningModule, GroundingModule, VqaModule
 from rslit.modules.vision import VisionModule
-from rslit.rewards import FunctionReward
-from rslit.rollouts import RolloutLoader
+from rslit.rollouts import Experience
 from rslit.samples import Samples
-from rslit.scenes import World, write_world
 from rslit.vision.answers import AnswerDecoding, AnswerSampling
 from rslit.vision.box_codecs import FlorenceBoxCodec
 from rslit.vision.images import load_image
@@ -64,6 +56,14 @@ def letter_a(samples: Samples) -> Tensor:
     return share(samples, "a")
 
 
+def wreck(samples: Samples) -> Tensor:
+    """letter_e, but it cuts off every file in the images' folder that it is not asked about."""
+    for path in samples["image"][0].parent.iterdir():
+        if path not in samples["image"]:
+            path.write_bytes(path.read_bytes()[:200])
+    return letter_e(samples)
+
+
 class Recorder:
     """Keeps the samples it was asked about; row k is worth k² mod 7, as good as random.
 
@@ -83,7 +83,7 @@ class Recorder:
         return torch.tensor([float(k * k % 7) for k in range(len(samples))])
 
 
-def reward(name: str) -> dict[str, Any]:
+def reward_of(name: str) -> dict[str, Any]:
     """A function of this file for YAML."""
     return {"class_path": "rslit.rewards.FunctionReward", "init_args": {"function": f"toy_vision.{name}"}}
 
@@ -144,10 +144,6 @@ def adam(rate: float) -> Callable[..., Any]:
     return lambda p: torch.optim.Adam(p, lr=rate)
 
 
-def functional(function: Any) -> FunctionReward:
-    return FunctionReward(function)
-
-
 def move(module: VisionModule, scale: float = 0.2, seed: int = 5) -> dict[str, Tensor]:
     """Puts noise on what is trained, as updates would, and gives it back."""
     stream = torch.Generator().manual_seed(seed)
@@ -169,137 +165,13 @@ def logprobs_alone(module: VisionModule, batch: Mapping[str, Sequence[Any]], row
     return scored.logprobs[0].double()
 
 
-# -- training -------------------------------------------------------------------------------------------------------
+def counted(experience: Experience, row: int, answer: int) -> list[int]:
+    """The tokens of an answer in an experience."""
+    tokens: list[int] = experience["tokens"][row, answer][experience["mask"][row, answer]].tolist()
+    return tokens
 
 
-class Ledger(DummyLogger):
-    """Keeps what is logged once a rollout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[dict[str, float]] = []
-
-    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        if any(name.startswith("loss/") for name in metrics):
-            self.lines.append(dict(metrics))
-
-    def column(self, name: str) -> list[float]:
-        return [line[name] for line in self.lines]
-
-
-def train(module: VisionModule, batch: Any, root: Path, rollouts: int, **options: Any) -> Ledger:
-    """Trains for one Lightning epoch of some rollouts, all on the same batch; `options` are the trainer's."""
-    ledger = Ledger()
-    given: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": ledger,
-        "log_every_n_steps": 1,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": root,
-        "limit_val_batches": 0,
-    }
-    resume = options.pop("ckpt_path", None)
-    batches = Rounds(batch, rollouts)
-    loader = RolloutLoader(batches, module, epochs=module.epochs, minibatches=module.minibatches)
-    Trainer(**given | options).fit(module, loader, batches, ckpt_path=resume)
-    return ledger
-
-
-def mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-# -- runs through the command line ----------------------------------------------------------------------------------
-
-_CONFIGS: dict[str, dict[str, Any]] = {
-    "captioning": {
-        "rewards": [
-            {"class_path": "rslit.rewards.cider.CiderReward"},
-            {"class_path": "rslit.rewards.bleu.BleuReward", "init_args": {"n": 1}},
-            reward("letter_e"),
-        ],
-        "data": ("CaptioningDataModule", "KarpathyCaptions"),
-        "module": "CaptioningModule",
-    },
-    "vqa": {
-        "rewards": [{"class_path": "rslit.rewards.VqaAccuracyReward"}, reward("letter_e"), reward("letter_a")],
-        "data": ("VqaDataModule", "VqaV2"),
-        "module": "VqaModule",
-        "init": {"prompt": "question: {} answer:"},
-    },
-    "grounding": {
-        "rewards": [
-            {"class_path": "rslit.rewards.IoUReward"},
-            {"class_path": "rslit.rewards.BoxHitReward", "init_args": {"sizes": ["small"], "small_below": 150}},
-        ],
-        "data": ("GroundingDataModule", "RefCoco"),
-        "module": "GroundingModule",
-        "init": {
-            "codec": {"class_path": "rslit.vision.box_codecs.FlorenceBoxCodec", "init_args": {"bins": BINS}},
-            "cross_entropy": 1.0,
-            "reinforce": 5.0,
-        },
-    },
-}
-_DATA = {
-    "CaptioningDataModule": "rslit.datamodules.captioning",
-    "VqaDataModule": "rslit.datamodules.vqa",
-    "GroundingDataModule": "rslit.datamodules.grounding",
-}
-
-
-def vision_config(task: str, root: Path, **extra: Any) -> dict[str, Any]:
-    """A run on a tiny world in `root`/world that trains in about a second; `extra` is merged in, dotted keys by `__`.
-
-    With frozen image encoder; the training reward is the first of the evaluation's.
-    """
-    about, world = _CONFIGS[task], root / "world"
-    write_world(world, World(12, 6, 1, 32))
-    module, source = about["data"]
-    config: dict[str, Any] = {
-        "seed_everything": 3,
-        "ckpt_path": "last",
-        "trainer": {
-            "accelerator": "cpu",
-            "devices": 1,
-            "max_epochs": 2,
-            "num_sanity_val_steps": 0,
-            "log_every_n_steps": 1,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "callbacks": [{"class_path": "rslit.callbacks.SoupCallback", "init_args": {"initialisation": True}}],
-        },
-        "model": {
-            "class_path": f"rslit.modules.{about['module']}",
-            "init_args": {
-                "policy": {"base": str(Bases(root)[KINDS[task]]), "trained": TEXT_PARTS[task]},
-                "reward": about["rewards"][0],
-                "evaluation_rewards": list(about["rewards"]),
-                "sampling": {"samples": 2, "max_new_tokens": 6},
-                "evaluation": {"max_new_tokens": 6},
-                "minibatches": 2,
-                "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
-                **about.get("init", {}),
-            },
-        },
-        "data": {
-            "class_path": f"{_DATA[module]}.{module}",
-            "init_args": {
-                "source": {"class_path": f"rslit.vision.files.{source}", "init_args": {"folder": str(world)}},
-                "batch_size": 4,
-                "rollouts_per_epoch": 2,
-                "eval_items": 6,
-            },
-        },
-    }
-    return merge_dotted(config, extra)
-
-
-def fit_vision(task: str, write: Callable[..., Path], root: Path, name: str, *extra: str, **config: Any) -> Path:
-    """Trains through the command line and returns the ingredients' folder."""
-    path = write(vision_config(task, root, **config), f"{name}.yaml")
-    assert main(["fit", "--config", str(path), "--trainer.default_root_dir", str(root / name), *extra]) == 0
-    return root / name / "ingredients"
+def loss_of(module: VisionModule, experience: Experience) -> Tensor:
+    """The loss of a whole rollout, as of the first of two minibatches: nothing is logged yet."""
+    module.minibatches = 2
+    return module.training_step(experience, 0)

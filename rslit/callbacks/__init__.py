@@ -1,6 +1,7 @@
 """Lightning callbacks: ingredients, exact resuming, and what a person sees."""
 
 from rslit.callbacks.episodes import EpisodeCallback
+from rslit.callbacks.image_samples import ImageSamplesCallback
 from rslit.callbacks.progress import RewardedProgressBar
 from rslit.callbacks.resume import AtomicCheckpointIO, ResumeCheckpoint
 from rslit.callbacks.rng import RNGCallback
@@ -10,6 +11,7 @@ from rslit.callbacks.text_samples import TextSamplesCallback
 __all__ = [
     "AtomicCheckpointIO",
     "EpisodeCallback",
+    "ImageSamplesCallback",
     "RNGCallback",
     "ResumeCheckpoint",
     "RewardedProgressBar",

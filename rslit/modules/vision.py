@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from tensordict import TensorDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from rslit.errors import RslitError
 from rslit.language import Answers
@@ -104,6 +104,8 @@ class VisionModule(RewardedModule):
         self.prompt, self.max_target_tokens = prompt, max_target_tokens
         self.parts = build_vision_policy(policy)
         self.policy = self.parts.model
+        if self.parts.adapter is not None:
+            _forget_buffers(self.policy)
         self.load_initialisation()
         self.cache = FeatureCache(self.parts, feature_cache_gib)
         self.latest: Samples | None = None
@@ -259,7 +261,7 @@ class VisionModule(RewardedModule):
         fields: dict[str, Any] = {name: [batch[name][row] for row in rows] for name in names}
         return Samples([batch["items"][row] for row in rows], {**fields, **answered})
 
-    # -- checkpoints and ingredients ----------------------------------------------------------------------------------------------
+    # -- checkpoints and ingredients ----------------------------------------------------------------------------------
 
     def experience_state(self) -> dict[str, Any]:
         """What is logged of the rollout under way."""
@@ -277,3 +279,9 @@ class VisionModule(RewardedModule):
     def ingredient_files(self, state: Mapping[str, Tensor]) -> dict[str, bytes]:
         """A LoRA ingredient is a PEFT adapter folder too."""
         return {} if self.parts.adapter is None else adapter_files(state, self.parts.adapter)
+
+
+def _forget_buffers(model: nn.Module) -> None:
+    """Leaves buffers out of what is kept: under an adapter they are the base's (Florence-2's table of positions)."""
+    for module in model.modules():
+        module._non_persistent_buffers_set.update(module._buffers)

@@ -62,7 +62,7 @@ def size_of(features: Tensor) -> int:
 def test_the_same_numbers_with_one_look_at_each_image(bases: Bases, paths: list[Path], kind: str) -> None:
     policy = build(bases[kind], **FROZEN[kind])
     looks, cache, none = Looks(policy), FeatureCache(policy, 1.0), FeatureCache(policy, 0.0)
-    orders = [[0, 1, 2], [2, 0, 2], [3, 1, 3], [3, 3, 3]]
+    orders = [[0, 1, 2], [2, 2, 0], [3, 1, 3], [3, 3, 3]]
     for order in orders:
         images = [paths[k] for k in order]
         texts = TEXTS if kind != "vit-gpt2" else None
