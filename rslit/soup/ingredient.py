@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ WEIGHTS = "weights.safetensors"
 
 # A reader that meets a writer swapping the folder looks again; one swap takes well under a millisecond.
 _ATTEMPTS = 100
+_FAULTS, _PAUSE = 5, 0.01  # how often a fault is seen before it is believed; seconds between
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -109,14 +111,20 @@ class Ingredient:
             RslitError: The folder or a file of it is missing, cut short or malformed, or a trainable key has no weight.
         """
         path = Path(path)
+        faults = 0
         for _ in range(_ATTEMPTS):
             folder = settled(path)
             before = _identity(folder)
             try:
                 ingredient = cls._open(path, folder)
             except RslitError:
+                # Path and .old are looked at one after the other: beside a writer both can seem to be missing, even
+                # repeatedly. A fault that is one outlasts some pauses.
                 if _identity(folder) == before and settled(path) == folder:
-                    raise
+                    faults += 1
+                    if faults == _FAULTS:
+                        raise
+                    time.sleep(_PAUSE)
                 continue
             # Only if the folder is still the same one do the two files belong together.
             if _identity(folder) == before:
