@@ -9,7 +9,8 @@ from fractions import Fraction
 from typing import Literal
 
 import rslit
-from rslit.soup.info import INFO
+from rslit.soup.checks import base_of
+from rslit.soup.info import INFO, IngredientInfo
 from rslit.soup.ingredient import WEIGHTS
 from rslit.soup.lam import format_lam
 from rslit.soup.rounding import PourReport
@@ -19,6 +20,12 @@ __all__ = ["RECIPE", "Export", "card"]
 
 #: The recipe of a soup that is no ingredient.
 RECIPE = "soup.json"
+
+_PIPELINES = {
+    "captioning": "image-to-text",
+    "vqa": "visual-question-answering",
+    "grounding": "image-text-to-text",
+}
 
 _SPACES = {
     "weights": "weights",
@@ -106,12 +113,19 @@ def _head(export: Export) -> str:
     tags = {"rslit": "", "peft": "lora, ", "transformers": ""}[export.library]
     lines = [f"library_name: {export.library}", f"tags: [{tags}rewarded-soups, model-merging]"]
     if export.base and export.library != "rslit":
-        lines += [f"base_model: {json.dumps(export.base, ensure_ascii=False)}", "pipeline_tag: text-generation"]
+        tag = _PIPELINES.get(_info(export).task, "text-generation")
+        lines += [f"base_model: {json.dumps(export.base, ensure_ascii=False)}", f"pipeline_tag: {tag}"]
     return "\n".join(lines)
+
+
+def _info(export: Export) -> IngredientInfo:
+    return next(iter(export.soup.ingredients.values())).info
 
 
 def _loading(export: Export) -> str:
     name = export.name
+    base = base_of(_info(export)) or {}
+    kind = base.get("class", "AutoModelForCausalLM")
     own = f"""```python
 from rslit.soup import Ingredient
 
@@ -125,19 +139,18 @@ state = Ingredient.load("{name}").state_dict()
             again = f"\nIt is an ingredient of rslit, too:\n\n{own}" if export.ingredient else ""
             return f"""```python
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import {kind}
 
-base = AutoModelForCausalLM.from_pretrained({json.dumps(export.base, ensure_ascii=False)})
+base = {kind}.from_pretrained({json.dumps(export.base, ensure_ascii=False)})
 model = PeftModel.from_pretrained(base, "{name}")
 ```
 {again}"""
         case "transformers":
-            return f"""```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model, tokenizer = AutoModelForCausalLM.from_pretrained("{name}"), AutoTokenizer.from_pretrained("{name}")
-```
-"""
+            parts = {"model": kind, "tokenizer": "AutoTokenizer"}
+            if "class" in base:
+                parts["image_processor"] = "AutoImageProcessor"
+            lines = "\n".join(f'{part} = {loader}.from_pretrained("{name}")' for part, loader in parts.items())
+            return f"```python\nfrom transformers import {', '.join(sorted(parts.values()))}\n\n{lines}\n```\n"
 
 
 def _scores(table: Mapping[str, Mapping[str, float]]) -> str:

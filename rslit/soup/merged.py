@@ -26,23 +26,26 @@ def load_base(record: Mapping[str, str]) -> nn.Module:
     """The base model in the dtype it is stored in.
 
     Args:
-        record: ``config.base`` of an ingredient: hub name or folder, fingerprint, and how it was loaded.
+        record: ``config.base`` of an ingredient: hub name or folder, fingerprint, and how it was loaded. Without a
+            ``class`` of transformers it is a causal language model.
 
     Warns:
         UserWarning: The experts were trained on the base quantised: whether it is the same cannot be seen.
 
     Raises:
-        RslitError: There is no such causal language model, it is another one than the experts', or transformers is
-            not installed.
+        RslitError: There is no such model, it is another one than the experts', or transformers is not installed.
     """
     name, extra = record["name"], {key: record[key] for key in ("revision", "gguf_file") if key in record}
     try:
-        from transformers import AutoModelForCausalLM, GgufConfig
+        import transformers
     except ImportError:
         raise RslitError("--merged needs transformers; install rslit[text]") from None
-    packed = {"quantization_config": GgufConfig(dequantize=True)} if "gguf_file" in record else {}
+    packed = {"quantization_config": transformers.GgufConfig(dequantize=True)} if "gguf_file" in record else {}
+    kind: Any = getattr(transformers, record.get("class", "AutoModelForCausalLM"), None)
+    if not hasattr(kind, "from_pretrained"):
+        raise RslitError(f"config.base of the ingredients: transformers has no model class '{record['class']}'")
     try:
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(name, dtype="auto", **extra, **packed)
+        model: nn.Module = kind.from_pretrained(name, dtype="auto", **extra, **packed)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise RslitError(
@@ -73,7 +76,7 @@ def write_merged(soup: Soup, exact: dict[str, Fraction], base: Mapping[str, str]
         counts from the soup as asked for.
 
     Warns:
-        UserWarning: The base has no tokenizer.
+        UserWarning: The base has no tokenizer, or no image processor.
 
     Raises:
         RslitError: The base cannot be loaded, or is not the experts'.
@@ -83,7 +86,7 @@ def write_merged(soup: Soup, exact: dict[str, Fraction], base: Mapping[str, str]
         rounding = _merge_lora(soup, exact, model) if soup.adapters else _pour(soup, exact, model)
     saved: Any = model
     saved.save_pretrained(folder)
-    _save_tokenizer(base["name"], folder)
+    _save_processors(base, folder)
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -130,11 +133,18 @@ def _merge_lora(soup: Soup, exact: dict[str, Fraction], model: nn.Module) -> Rou
     return rounding
 
 
-def _save_tokenizer(base: str, folder: Path) -> None:
-    from transformers import AutoTokenizer
+def _save_processors(base: Mapping[str, str], folder: Path) -> None:
+    """The tokenizer and, of a model that looks at images, the image processor."""
+    from transformers import AutoImageProcessor, AutoTokenizer
 
-    try:
-        AutoTokenizer.from_pretrained(base).save_pretrained(folder)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        warnings.warn(f"{base} has no tokenizer to copy ({reason}); the folder has none", UserWarning, stacklevel=4)
+    loaders: dict[str, Any] = {"tokenizer": AutoTokenizer}
+    if "class" in base:
+        loaders["image processor"] = AutoImageProcessor
+    origin = base.get("processor", base["name"])
+    for what, loader in loaders.items():
+        try:
+            loader.from_pretrained(origin, revision=base.get("revision", "main")).save_pretrained(folder)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0]
+            text = f"{origin} has no {what} to copy ({reason}); the folder has none"
+            warnings.warn(text, UserWarning, stacklevel=4)
