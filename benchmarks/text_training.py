@@ -85,6 +85,9 @@ def training(given: argparse.Namespace) -> None:
         def batches(self) -> list[dict[str, Any]]:
             return [batch] * (given.rounds + WARM_UP)
 
+        def evaluation_batches(self) -> list[dict[str, Any]]:
+            return []
+
     class Kept(Logger):
         """Keeps the latest metrics, among them the seconds of a rollout's phases."""
 

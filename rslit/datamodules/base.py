@@ -22,6 +22,10 @@ class RewardedDataModule(LightningDataModule, ABC):
     def batches(self) -> Batches:
         """What to act on: a sized iterable, one rollout an element; one Lightning epoch is one pass over it."""
 
+    @abstractmethod
+    def evaluation_batches(self) -> Batches:
+        """What this rank evaluates on: each held-out item once over all ranks."""
+
     @property
     def seed(self) -> int:
         """The run's seed, as ``seed_everything`` set it."""
@@ -61,3 +65,15 @@ class RewardedDataModule(LightningDataModule, ABC):
             rank=self.rank,
             precision=self.trainer.precision_plugin.forward_context,
         )
+
+    def val_dataloader(self) -> Batches:
+        """What is held out."""
+        return self.evaluation_batches()
+
+    def test_dataloader(self) -> Batches:
+        """What is held out."""
+        return self.evaluation_batches()
+
+    def predict_dataloader(self) -> Batches:
+        """What is held out."""
+        return self.evaluation_batches()

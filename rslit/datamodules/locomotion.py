@@ -88,18 +88,7 @@ class LocomotionDataModule(RewardedDataModule):
         """Seeds to start environments with."""
         return _SeedBatches(self)
 
-    def _evaluation_batches(self) -> _EvaluationBatches:
+    def evaluation_batches(self) -> _EvaluationBatches:
+        """See the base class."""
         seeds = torch.arange(self.eval_seed, self.eval_seed + self.eval_episodes)
         return _EvaluationBatches(seeds[self.rank :: self.world_size], self.eval_batch_size)
-
-    def val_dataloader(self) -> _EvaluationBatches:
-        """The evaluation's episodes."""
-        return self._evaluation_batches()
-
-    def test_dataloader(self) -> _EvaluationBatches:
-        """The evaluation's episodes."""
-        return self._evaluation_batches()
-
-    def predict_dataloader(self) -> _EvaluationBatches:
-        """The evaluation's episodes."""
-        return self._evaluation_batches()

@@ -114,21 +114,10 @@ class TextDataModule(RewardedDataModule):
             )
         return TrainingBatches(self, prompts, "prompts", lambda chosen, number: _collate(chosen))
 
-    def _evaluation_batches(self) -> EvaluationBatches[_Ready]:
+    def evaluation_batches(self) -> EvaluationBatches[_Ready]:
+        """See the base class."""
         prompts = self._prepared("eval")[: self.eval_prompts]
         return EvaluationBatches(prompts[self.rank :: self.world_size], self.eval_batch_size, _collate)
-
-    def val_dataloader(self) -> EvaluationBatches[_Ready]:
-        """The held-out prompts."""
-        return self._evaluation_batches()
-
-    def test_dataloader(self) -> EvaluationBatches[_Ready]:
-        """The held-out prompts."""
-        return self._evaluation_batches()
-
-    def predict_dataloader(self) -> EvaluationBatches[_Ready]:
-        """The held-out prompts."""
-        return self._evaluation_batches()
 
     # -- prompts --------------------------------------------------------------------------------------------------
 

@@ -90,24 +90,13 @@ class VisionDataModule(RewardedDataModule, Generic[RowT]):
         seed = self.seed
         return lambda item, texts: texts[stream_seed(seed, "target", number, item) % len(texts)]
 
-    def _evaluation_batches(self) -> EvaluationBatches[RowT]:
+    def evaluation_batches(self) -> EvaluationBatches[RowT]:
+        """See the base class."""
         rows = self.rows("eval")
         count = min(self.eval_items, len(rows))
         spread = [rows[k * len(rows) // count] for k in range(count)]
         mine = spread[self.rank :: self.world_size]
         return EvaluationBatches(mine, self.eval_batch_size, lambda chosen: self.collate(chosen, _commonest))
-
-    def val_dataloader(self) -> EvaluationBatches[RowT]:
-        """The held-out rows."""
-        return self._evaluation_batches()
-
-    def test_dataloader(self) -> EvaluationBatches[RowT]:
-        """The held-out rows."""
-        return self._evaluation_batches()
-
-    def predict_dataloader(self) -> EvaluationBatches[RowT]:
-        """The held-out rows."""
-        return self._evaluation_batches()
 
     # -- rows -----------------------------------------------------------------------------------------------------
 

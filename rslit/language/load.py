@@ -20,7 +20,16 @@ from rslit.language.generation import generation_config
 from rslit.language.options import PolicyOptions
 from rslit.soup import base_fingerprint
 
-__all__ = ["LanguagePolicy", "build_policy"]
+__all__ = [
+    "LanguagePolicy",
+    "build_policy",
+    "find_eos_ids",
+    "find_pad_id",
+    "load_errors",
+    "load_tokenizer",
+    "load_weights",
+    "switch_dropout_off",
+]
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,13 @@ def build_policy(options: PolicyOptions) -> LanguagePolicy:
     """
     if options.lora is not None and options.adapter is not None:
         raise RslitError("policy: give either lora (a fresh adapter) or adapter (one to continue), not both")
-    with _load_errors(options.base):
-        tokenizer = _tokenizer(options)
+    with load_errors(options.base):
+        tokenizer = load_tokenizer(options)
         model = _base(options)
         if options.gguf_file:
             mend_tokenizer(tokenizer, Path(options.base) / options.gguf_file, model.config)
-    eos_ids = _eos_ids(options, tokenizer, model)
-    pad_id = _pad_id(options, tokenizer, eos_ids, model.get_input_embeddings().weight.shape[0])
+    eos_ids = find_eos_ids(options, tokenizer, model)
+    pad_id = find_pad_id(options, tokenizer, eos_ids, model.get_input_embeddings().weight.shape[0])
     # What the hub's generation config asks for (penalties, forced tokens, top-k) would bend the sampling distribution.
     model.generation_config = generation_config(pad_id, eos_ids)
     base = {"name": options.base, "fingerprint": base_fingerprint(model)}
@@ -71,7 +80,7 @@ def build_policy(options: PolicyOptions) -> LanguagePolicy:
         model = continued_adapter(model, options)
     elif options.quantization is not None:
         raise RslitError("policy: a quantised base cannot be fine-tuned itself; add lora, or leave quantization out")
-    _switch_dropout_off(model)
+    switch_dropout_off(model)
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     adapter = adapter_config(model) if hasattr(model, "peft_config") else None
@@ -79,7 +88,7 @@ def build_policy(options: PolicyOptions) -> LanguagePolicy:
 
 
 @contextmanager
-def _load_errors(name: str) -> Iterator[None]:
+def load_errors(name: str) -> Iterator[None]:
     """The many errors of transformers for a model that cannot be loaded, as one line."""
     try:
         yield
@@ -91,7 +100,12 @@ def _load_errors(name: str) -> Iterator[None]:
         raise RslitError(f"policy.base: '{name}' cannot be loaded ({text[0] if text else error}); {hint}") from error
 
 
-def _tokenizer(options: PolicyOptions) -> Any:
+def load_tokenizer(options: PolicyOptions) -> Any:
+    """The base's tokenizer.
+
+    Raises:
+        RslitError: The base has none.
+    """
     from transformers import AutoTokenizer
 
     extra = {"gguf_file": options.gguf_file} if options.gguf_file else {}
@@ -120,11 +134,6 @@ def _base(options: PolicyOptions) -> Any:
     if options.gguf_file:
         common["quantization_config"] = GgufConfig(dequantize=True)
     else:
-        folder = Path(options.base)
-        if folder.is_dir() and not any(folder.glob("*.safetensors")):
-            raise RslitError(
-                f"policy.base: {options.base} has no *.safetensors; pickled weights are not read, save the model anew"
-            )
         common["use_safetensors"] = True
     if options.quantization is not None:
         common["quantization_config"] = _bits(options)
@@ -132,12 +141,29 @@ def _base(options: PolicyOptions) -> Any:
         common["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     if options.attention is not None:
         common["attn_implementation"] = options.attention
-    dtype = getattr(torch, options.dtype)
-    loader: Any = AutoModelForCausalLM  # its types know nothing of the second value
-    model, report = loader.from_pretrained(options.base, config=config, dtype=dtype, output_loading_info=True, **common)
+    return load_weights(
+        AutoModelForCausalLM, options.base, config=config, dtype=getattr(torch, options.dtype), **common
+    )
+
+
+def load_weights(loader: Any, base: str, **arguments: Any) -> Any:
+    """A model with all of its weights.
+
+    Args:
+        loader: Class of transformers.
+        base: Hub name or folder.
+        arguments: Of its ``from_pretrained``.
+
+    Raises:
+        RslitError: Weights are pickled, or one is missing: transformers would make it up.
+    """
+    folder = Path(base)
+    if arguments.get("use_safetensors") and folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise RslitError(f"policy.base: {base} has no *.safetensors; pickled weights are not read, save the model anew")
+    model, report = loader.from_pretrained(base, output_loading_info=True, **arguments)
     missing = sorted(report["missing_keys"])
     if missing:
-        raise RslitError(f"policy.base: {options.base} lacks the weight '{missing[0]}' ({len(missing)} in all)")
+        raise RslitError(f"policy.base: {base} lacks the weight '{missing[0]}' ({len(missing)} in all)")
     return model
 
 
@@ -155,7 +181,8 @@ def _bits(options: PolicyOptions) -> Any:
     return config(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
 
 
-def _eos_ids(options: PolicyOptions, tokenizer: Any, model: Any) -> tuple[int, ...]:
+def find_eos_ids(options: PolicyOptions, tokenizer: Any, model: Any) -> tuple[int, ...]:
+    """Tokens that end an answer: the one asked for, or those of tokenizer and generation config."""
     if options.eos_token is not None:
         return (_token_id(tokenizer, options.eos_token, "eos_token"),)
     given = model.generation_config.eos_token_id
@@ -163,7 +190,7 @@ def _eos_ids(options: PolicyOptions, tokenizer: Any, model: Any) -> tuple[int, .
     return tuple(dict.fromkeys(int(i) for i in ids if i is not None))
 
 
-def _pad_id(options: PolicyOptions, tokenizer: Any, eos_ids: tuple[int, ...], rows: int) -> int:
+def find_pad_id(options: PolicyOptions, tokenizer: Any, eos_ids: tuple[int, ...], rows: int) -> int:
     """A token for padding that is not the end token: padding that looks like an end hides real ends.
 
     Only a token among the `rows` of the model's embedding: some tokenizers have a pad token beyond them.
@@ -193,7 +220,7 @@ def _token_id(tokenizer: Any, token: str, key: str) -> int:
     return int(vocabulary[token])
 
 
-def _switch_dropout_off(model: nn.Module) -> None:
+def switch_dropout_off(model: nn.Module) -> None:
     """All passes over the same tokens must give the same probabilities (checklist of PPO, item 13).
 
     In training mode too: a loaded model is in evaluation mode, in which gradient checkpointing silently does nothing.

@@ -18,14 +18,13 @@ class CaptioningModule(VisionModule):
 
     task = "captioning"
 
-    def samples(self, batch: Mapping[str, Sequence[Any]], answers: Answers, group: int) -> Samples:
-        """See :meth:`VisionModule.samples`.
-
-        The document frequencies of CIDEr are counted in the training references where no file of theirs is given.
-        """
-        # Not in `setup`, which Lightning does not call on the module of a sweep.
+    def setup(self, stage: str) -> None:
+        """Counts the document frequencies of CIDEr in the training references, where no file of theirs is given."""
         if getattr(self._trainer, "datamodule", None) is not None:
             count_documents([self.reward, *self.evaluation_rewards], self._training_references())
+
+    def samples(self, batch: Mapping[str, Sequence[Any]], answers: Answers, group: int) -> Samples:
+        """See :meth:`VisionModule.samples`."""
         said = self.parts.text(answers.tokens, answers.mask)
         return self.repeated(batch, group, ("references", "image"), caption=said)
 

@@ -13,10 +13,13 @@ __all__ = ["kept_keys", "load_initialisation"]
 
 
 def kept_keys(module: nn.Module) -> set[str]:
-    """Names of the trainable weights and of the buffers; of tied weights only the first name."""
+    """Names of the trainable weights and of the buffers; of tied weights only the first name.
+
+    Under an adapter only its weights: buffers are then the frozen base's (Florence-2's table of positions).
+    """
     weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     trainable = {name for name, p in module.named_parameters() if p.requires_grad}
-    return trainable | (set(module.state_dict()) - weights)
+    return trainable if hasattr(module, "peft_config") else trainable | (set(module.state_dict()) - weights)
 
 
 def load_initialisation(policy: nn.Module, path: str, task_class: str) -> None:

@@ -86,6 +86,7 @@ class InterpolationEvaluator(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Opens all ingredients and checks that they belong together, before anything runs."""
+        self.module.setup(stage)
         self._load()
 
     @property

@@ -15,6 +15,7 @@ from rslit.distributed import mean_over_ranks, world_size
 from rslit.language import (
     EvaluationOptions,
     KLOptions,
+    LanguagePolicy,
     PolicyOptions,
     Reference,
     SamplingOptions,
@@ -25,7 +26,7 @@ from rslit.language import (
     shard,
     value_head,
 )
-from rslit.modules.rewarded import RewardedModule
+from rslit.modules.pretrained import PretrainedModule
 from rslit.modules.text_checks import (
     check_base,
     check_options,
@@ -46,18 +47,17 @@ from rslit.modules.text_experience import (
 from rslit.modules.text_loss import TextLoss
 from rslit.modules.text_samples import evaluation_samples, text_samples, training_answers
 from rslit.objectives import kl_estimate, sequence_kl
-from rslit.rewards import Reward, score, score_terms
+from rslit.rewards import Reward, score_terms
 from rslit.rollouts import Experience
 from rslit.samples import Samples
 from rslit.seeds import generator
-from rslit.soup import Lam, LoraStack, Soup, adapter_files
 
 __all__ = ["TextModule"]
 
 _BAR = ("objective/scores", "objective/kl")
 
 
-class TextModule(RewardedModule):
+class TextModule(PretrainedModule):
     """Reinforcement learning of a causal language model on rewards of whole answers.
 
     An experience has a row per answer with the fields ``prompts``, ``prompt_mask`` (P,), ``tokens``, ``mask``,
@@ -73,6 +73,8 @@ class TextModule(RewardedModule):
     """
 
     task = "text"
+    parts: LanguagePolicy
+    evaluation: EvaluationOptions
 
     def __init__(
         self,
@@ -253,49 +255,15 @@ class TextModule(RewardedModule):
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def evaluate(self, batch: Mapping[str, Sequence[Any]], seed: int) -> Samples:
-        """One answer per prompt. See :meth:`RewardedModule.evaluate`."""
-        return self._answer(batch, seed, 1)[0]
-
-    @torch.no_grad()
-    def evaluate_soups(
-        self, batch: Mapping[str, Sequence[Any]], seed: int, soup: Soup, lams: Sequence[Lam]
-    ) -> list[Samples]:
-        """All λ in one batch: every answer is decoded with the λ of its row, and no weight is merged."""
-        if not soup.adapters:
-            return super().evaluate_soups(batch, seed, soup, lams)
-        stack = LoraStack(soup.states, soup.adapters, soup.space, device=self.device)
-        prompts = len(batch["items"])
-        together = max(1, self.evaluation.rows // prompts)
-        samples: list[Samples] = []
-        for start in range(0, len(lams), together):
-            coefficients = stack.coefficients(lams[start : start + together]).repeat_interleave(prompts, 0)
-            with stack.per_sample(self.policy, coefficients):
-                samples += self._answer(batch, seed, len(coefficients) // prompts)
-        return samples
-
-    def _answer(self, batch: Mapping[str, Sequence[Any]], seed: int, copies: int) -> list[Samples]:
+    def answer(self, batch: Mapping[str, Sequence[Any]], seed: int, copies: int) -> list[Samples]:
+        """See :meth:`PretrainedModule.answer`."""
         gather(self.policy)
         noise = generator(seed, "answers", device=self.device) if self.evaluation.sample else None
-        found = evaluation_samples(
+        return evaluation_samples(
             self.speaker, self.policy, self.tokenizer, batch, self.evaluation, noise, copies, self.device
         )
-        for samples in found:
-            for reward in self.evaluation_rewards:
-                samples.scores[reward.name] = score(reward, samples, self.global_step)
-        return found
 
-    # -- ingredients and checkpoints ------------------------------------------------------------------------------
-
-    def ingredient_record(self) -> dict[str, Any]:
-        """Base and adapter, by which soups and exports know what the weights belong to."""
-        record: dict[str, Any] = {"base": self.parts.base}
-        return record if self.parts.adapter is None else {**record, "adapter": self.parts.adapter}
-
-    def ingredient_files(self, state: Mapping[str, Tensor]) -> dict[str, bytes]:
-        """A LoRA ingredient is a PEFT adapter folder too."""
-        return {} if self.parts.adapter is None else adapter_files(state, self.parts.adapter)
+    # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def experience_state(self) -> dict[str, Any]:
         """The KL controller and what was logged of the rollout under way."""

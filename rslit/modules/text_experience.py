@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rslit.distributed import mean_over_ranks
 from rslit.language import KLOptions
+from rslit.modules.numbers import mean_numbers
 from rslit.objectives import (
     AdaptiveKL,
     FixedKL,
@@ -142,13 +143,7 @@ def rollout_numbers(
     }
     if entropy is not None:
         numbers["objective/entropy"] = sequence_kl(entropy, mask)
-    numbers = {name: values.float().mean() for name, values in numbers.items()}
-    for name, values in samples.scores.items():
-        applies = values[~values.isnan()]
-        numbers[f"rewards/{name}/mean"] = applies.mean() if len(applies) else scores.new_zeros(())
-        numbers[f"rewards/{name}/std"] = applies.std(correction=0) if len(applies) else scores.new_zeros(())
-    reduced = mean_over_ranks(torch.stack([v.float().to(mask.device) for v in numbers.values()]))
-    return dict(zip(numbers, reduced.tolist(), strict=True))
+    return mean_numbers(numbers, samples)
 
 
 def mean_entropy(entropy: Tensor, mask: Tensor) -> float:

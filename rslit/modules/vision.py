@@ -10,29 +10,28 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from tensordict import TensorDict
-from torch import Tensor, nn
+from torch import Tensor
 
 from rslit.errors import RslitError
 from rslit.language import Answers
-from rslit.modules.rewarded import RewardedModule
+from rslit.modules.pretrained import PretrainedModule
 from rslit.modules.vision_numbers import baseline_advantages, rollout_numbers
 from rslit.objectives import reinforce_loss
 from rslit.rewards import Reward, score, score_terms
 from rslit.rollouts import Experience
 from rslit.samples import Samples
 from rslit.seeds import generator
-from rslit.soup import Lam, LoraStack, Soup, adapter_files
 from rslit.vision.answers import AnswerDecoding, AnswerSampling
 from rslit.vision.features import FeatureCache
 from rslit.vision.options import VisionOptions
-from rslit.vision.policy import build_vision_policy
+from rslit.vision.policy import VisionPolicy, build_vision_policy
 
 __all__ = ["VisionModule"]
 
 _BAR = ("objective/scores", "loss/cross_entropy")
 
 
-class VisionModule(RewardedModule):
+class VisionModule(PretrainedModule):
     """A model that answers about images, trained by REINFORCE, by cross-entropy, or by both.
 
     The loss is ``cross_entropy`` times the mean negative log-likelihood of the targets plus ``reinforce`` times the
@@ -50,6 +49,8 @@ class VisionModule(RewardedModule):
     """
 
     asks: ClassVar[str | None] = None
+    parts: VisionPolicy
+    evaluation: AnswerDecoding
 
     def __init__(
         self,
@@ -104,8 +105,6 @@ class VisionModule(RewardedModule):
         self.prompt, self.max_target_tokens = prompt, max_target_tokens
         self.parts = build_vision_policy(policy)
         self.policy = self.parts.model
-        if self.parts.adapter is not None:
-            _forget_buffers(self.policy)
         self.load_initialisation()
         self.cache = FeatureCache(self.parts, feature_cache_gib)
         self.latest: Samples | None = None
@@ -209,42 +208,16 @@ class VisionModule(RewardedModule):
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def evaluate(self, batch: Mapping[str, Sequence[Any]], seed: int) -> Samples:
-        """One answer per row. See :meth:`RewardedModule.evaluate`."""
-        return self._answer(batch, seed, 1)[0]
-
-    @torch.no_grad()
-    def evaluate_soups(
-        self, batch: Mapping[str, Sequence[Any]], seed: int, soup: Soup, lams: Sequence[Lam]
-    ) -> list[Samples]:
-        """LoRA experts: all λ in one batch, and no weight is merged. Others are poured one λ at a time."""
-        if not soup.adapters:
-            return super().evaluate_soups(batch, seed, soup, lams)
-        stack = LoraStack(soup.states, soup.adapters, soup.space, device=self.device)
-        rows = len(batch["items"])
-        together = max(1, self.evaluation.rows // rows)
-        samples: list[Samples] = []
-        for start in range(0, len(lams), together):
-            coefficients = stack.coefficients(lams[start : start + together]).repeat_interleave(rows, 0)
-            with stack.per_sample(self.policy, coefficients):
-                samples += self._answer(batch, seed, len(coefficients) // rows)
-        return samples
-
-    def _answer(self, batch: Mapping[str, Sequence[Any]], seed: int, copies: int) -> list[Samples]:
+    def answer(self, batch: Mapping[str, Sequence[Any]], seed: int, copies: int) -> list[Samples]:
+        """See :meth:`PretrainedModule.answer`."""
         options, count = self.evaluation, len(batch["items"])
         rows = self.cache.encode(batch, self.texts(batch), self.device)
         rows = {name: torch.cat([value] * copies) for name, value in rows.items()}
         lengths = torch.full((copies * count,), options.max_new_tokens, device=self.device)
         noise = generator(seed, "answers", device=self.device) if options.sample else None
         answers = self.parts.sample(rows, lengths, noise, copies=copies, num_beams=options.num_beams)
-        found = []
-        for part in zip(*(torch.split(column, count) for column in answers), strict=True):
-            samples = self.samples(batch, Answers(*part), 1)
-            for reward in self.evaluation_rewards:
-                samples.scores[reward.name] = score(reward, samples, self.global_step)
-            found.append(samples)
-        return found
+        parts = zip(*(torch.split(column, count) for column in answers), strict=True)
+        return [self.samples(batch, Answers(*part), 1) for part in parts]
 
     def repeated(
         self, batch: Mapping[str, Sequence[Any]], group: int, names: Sequence[str], **answered: Sequence[Any]
@@ -261,7 +234,7 @@ class VisionModule(RewardedModule):
         fields: dict[str, Any] = {name: [batch[name][row] for row in rows] for name in names}
         return Samples([batch["items"][row] for row in rows], {**fields, **answered})
 
-    # -- checkpoints and ingredients ----------------------------------------------------------------------------------
+    # -- checkpoints ----------------------------------------------------------------------------------------------
 
     def experience_state(self) -> dict[str, Any]:
         """What is logged of the rollout under way."""
@@ -270,18 +243,3 @@ class VisionModule(RewardedModule):
     def load_experience_state(self, state: Mapping[str, Any]) -> None:
         """Takes it back."""
         self._rollout_stats = dict(state["stats"])
-
-    def ingredient_record(self) -> dict[str, Any]:
-        """Base and adapter, by which soups and exports know what the weights belong to."""
-        record: dict[str, Any] = {"base": self.parts.base}
-        return record if self.parts.adapter is None else {**record, "adapter": self.parts.adapter}
-
-    def ingredient_files(self, state: Mapping[str, Tensor]) -> dict[str, bytes]:
-        """A LoRA ingredient is a PEFT adapter folder too."""
-        return {} if self.parts.adapter is None else adapter_files(state, self.parts.adapter)
-
-
-def _forget_buffers(model: nn.Module) -> None:
-    """Leaves buffers out of what is kept: under an adapter they are the base's (Florence-2's table of positions)."""
-    for module in model.modules():
-        module._non_persistent_buffers_set.update(module._buffers)

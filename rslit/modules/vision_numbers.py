@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from rslit.distributed import mean_over_ranks
 from rslit.language import Answers
+from rslit.modules.numbers import mean_numbers
 from rslit.objectives import greedy_advantages, leave_one_out_advantages
 from rslit.samples import Samples
 from rslit.vision.answers import Baseline
@@ -49,15 +49,10 @@ def rollout_numbers(samples: Samples, scores: Tensor, answers: Answers, clock: S
         answers: The answers' tokens.
         clock: Times before sampling, after sampling and after the reward.
     """
-    numbers = {
-        "objective/scores": scores.float().mean(),
-        "completions/mean_length": answers.mask.sum(1).float().mean(),
-        "completions/terminated_fraction": answers.finished.float().mean(),
+    columns = {
+        "objective/scores": scores,
+        "completions/mean_length": answers.mask.sum(1),
+        "completions/terminated_fraction": answers.finished,
     }
-    for name, values in samples.scores.items():
-        applies = values[~values.isnan()]
-        numbers[f"rewards/{name}/mean"] = applies.mean() if len(applies) else values.new_zeros(())
-        numbers[f"rewards/{name}/std"] = applies.std(correction=0) if len(applies) else values.new_zeros(())
-    reduced = mean_over_ranks(torch.stack([v.float().to(scores.device) for v in numbers.values()]))
     spent = {"time/sampling": clock[1] - clock[0], "time/reward": clock[2] - clock[1]}
-    return {**dict(zip(numbers, reduced.tolist(), strict=True)), **spent}
+    return {**mean_numbers(columns, samples), **spent}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rslit.errors import RslitError
+from rslit.language.load import load_weights
 from rslit.vision.families import class_name
 from rslit.vision.options import VisionOptions
 
@@ -29,25 +30,16 @@ def load_model(options: VisionOptions) -> tuple[Any, str]:
     """The base and the name of its class.
 
     Raises:
-        RslitError: The class is not supported, or a weight is missing.
+        RslitError: The class is not supported, or weights are pickled or missing.
     """
     import transformers
 
     revision = options.revision or "main"
     config = transformers.AutoConfig.from_pretrained(options.base, revision=revision)
     kind = class_name(config, options.base)
-    model, report = getattr(transformers, kind).from_pretrained(
-        options.base,
-        config=config,
-        revision=revision,
-        dtype=getattr(torch, options.dtype),
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise RslitError(f"policy.base: {options.base} lacks the weight '{missing[0]}' ({len(missing)} in all)")
-    return model, kind
+    dtype = getattr(torch, options.dtype)
+    given: dict[str, Any] = {"config": config, "revision": revision, "dtype": dtype, "use_safetensors": True}
+    return load_weights(getattr(transformers, kind), options.base, **given), kind
 
 
 def freeze(model: nn.Module, trained: Sequence[str] | None, unused: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rslit.errors import RslitError
 from rslit.language.adapter import adapter_config, continued_adapter, fresh_adapter
 from rslit.language.generation import Answers, evaluating, generate
-from rslit.language.load import _eos_ids, _load_errors, _pad_id, _switch_dropout_off, _tokenizer
+from rslit.language.load import find_eos_ids, find_pad_id, load_errors, load_tokenizer, switch_dropout_off
 from rslit.language.options import PolicyOptions
 from rslit.language.scoring import Scored, score_answers
 from rslit.soup import base_fingerprint
@@ -48,7 +48,8 @@ class VisionPolicy:
         eos_ids: Tokens that end an answer; may be empty.
         never: Tokens that are never sampled and have no probability: the pad token, unless it ends answers, and those
             that stand for the image.
-        base: ``name`` and ``fingerprint`` of the base, for the ingredient.
+        base: ``name``, ``class`` and ``fingerprint`` of the base, for the ingredient; ``revision`` and ``processor`` as
+            given.
         adapter: PEFT's adapter configuration; None without adapters.
     """
 
@@ -237,23 +238,24 @@ def build_vision_policy(options: VisionOptions) -> VisionPolicy:
         raise RslitError("policy: give one of lora (a fresh adapter), adapter (one to continue) and trained, not two")
     parts = options.processor or options.base
     language = PolicyOptions(options.base, adapter=options.adapter, revision=options.revision)
-    with _load_errors(options.base):
-        tokenizer = _tokenizer(replace(language, base=parts))
+    with load_errors(options.base):
+        tokenizer = load_tokenizer(replace(language, base=parts))
         image_processor = load_image_processor(parts, options.revision)
         model, kind = load_model(options)
     family = FAMILIES[kind]
-    eos_ids = family.eos(model) if family.eos is not None else _eos_ids(language, tokenizer, model)
+    eos_ids = family.eos(model) if family.eos is not None else find_eos_ids(language, tokenizer, model)
     rows = model.config.get_text_config(decoder=True).vocab_size
     if len(tokenizer) > rows:
         raise RslitError(
             f"policy.base: the tokenizer of '{parts}' has {len(tokenizer)} tokens, '{options.base}' only {rows}; give "
             "the tokenizer that belongs to the model"
         )
-    pad_id = _pad_id(language, tokenizer, eos_ids, rows)
+    pad_id = find_pad_id(language, tokenizer, eos_ids, rows)
     never = (() if pad_id in eos_ids else (pad_id,)) + (family.never(model) if family.never is not None else ())
-    base = {"name": options.base, "fingerprint": base_fingerprint(model)}
-    if options.revision is not None:
-        base["revision"] = options.revision
+    base = {"name": options.base, "class": kind, "fingerprint": base_fingerprint(model)}
+    for key, value in (("revision", options.revision), ("processor", options.processor)):
+        if value is not None:
+            base[key] = value
     if options.lora is not None:
         targets = options.lora.target_modules or family.lora
         model = fresh_adapter(model, replace(options.lora, target_modules=targets), options.base)
@@ -261,7 +263,7 @@ def build_vision_policy(options: VisionOptions) -> VisionPolicy:
         model = continued_adapter(model, language)
     else:
         freeze(model, options.trained, family.unused)
-    _switch_dropout_off(model)
+    switch_dropout_off(model)
     adapter = adapter_config(model) if hasattr(model, "peft_config") else None
     return VisionPolicy(model, tokenizer, image_processor, family, pad_id, eos_ids, never, base, adapter)
 
