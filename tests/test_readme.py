@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 import yaml
 from peft import PeftModel
 from toy_experiment import fit
 from toy_text import fit_text
-from transformers import AutoModelForCausalLM
+from toy_vision_runs import fit_vision
+from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
 
 from rslit.cli import main
 from rslit.soup import Ingredient
@@ -48,6 +50,9 @@ def test_make_targets_exist() -> None:
         "soup": "rslit recipe configs/locomotion/halfcheetah/recipe.yaml",
         "soup-review": "rslit recipe configs/text/movie_review/small/recipe.yaml",
         "soup-news": "rslit recipe configs/text/news_summary/small/recipe.yaml",
+        "soup-captioning": "rslit recipe configs/captioning/small/recipe.yaml",
+        "soup-vqa": "rslit recipe configs/vqa/small/recipe.yaml",
+        "soup-grounding": "rslit recipe configs/grounding/small/recipe.yaml",
         "test": "pytest",
     }
     assert targets == list(runs)
@@ -57,9 +62,9 @@ def test_make_targets_exist() -> None:
 
 
 def test_commands(after_make_soup: Path) -> None:
-    assert [c[1] for c in COMMANDS] == ["soup", "front", "soup"]
+    assert [c[1] for c in COMMANDS] == ["soup", "front", "soup", "soup"]
     for command in COMMANDS:
-        if "movie_review" not in command[3]:
+        if "movie_review" not in command[3] and "captioning" not in command[3]:
             assert main(command[1:]) == 0
     assert Ingredient.load(after_make_soup / "runs/my-soup").info.config["soup"]
     assert (after_make_soup / "runs/my-front/front.png").is_file()
@@ -83,6 +88,31 @@ def test_soup_of_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert Ingredient.load("runs/my-adapter").info.trainable_keys == sorted(
         name for name, _ in adapted.named_parameters() if "lora_" in name
     )
+
+
+def test_soup_of_captioners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command for images and language, on tiny ones; transformers loads what it writes."""
+    (command,) = [c for c in COMMANDS if "captioning" in c[3]]
+
+    def write(config: Mapping[str, object], name: str) -> Path:
+        (tmp_path / name).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        return tmp_path / name
+
+    for expert, seed in (("bleu1", 0), ("rouge", 1)):
+        given = {"trainer__callbacks": [called(expert)], "seed_everything": seed, "trainer__max_epochs": 1}
+        made = fit_vision("captioning", write, tmp_path, expert, **given)
+        shutil.copytree(made / "last", tmp_path / f"runs/captioning/{expert}/ingredients/last")
+    monkeypatch.chdir(tmp_path)
+    assert main(command[1:]) == 0
+    out = command[command.index("--out") + 1]
+    ingredient = Ingredient.load("runs/captioning/bleu1/ingredients/last")
+    kind = getattr(transformers, ingredient.info.config["base"]["class"])
+    weights = dict(kind.from_pretrained(out).named_parameters(remove_duplicate=False))
+    for key in ingredient.info.trainable_keys:
+        other = Ingredient.load("runs/captioning/rouge/ingredients/last").tensor(key)
+        torch.testing.assert_close(weights[key], (ingredient.tensor(key) + other) / 2)
+    assert AutoImageProcessor.from_pretrained(out, backend="pil") is not None
+    assert AutoTokenizer.from_pretrained(out).vocab_size
 
 
 def called(expert: str) -> dict[str, object]:

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from tiny_models import save_tiny_llama
 from torch import Tensor
-from toy_experiment import merge_dotted
+from toy_runs import fit_config, run_config
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from rslit.cli import main
 from rslit.language import EvaluationOptions, KLOptions, LoraOptions, PolicyOptions, SamplingOptions
 from rslit.modules import TextModule
 from rslit.rewards import FunctionReward
@@ -184,50 +183,30 @@ def text_config(root: Path, function: str = "letter_e", **extra: Any) -> dict[st
         save_tiny_llama(base)
     if not data.exists():
         write_prompts(data)
-    config: dict[str, Any] = {
-        "seed_everything": 3,
-        "ckpt_path": "last",
-        "trainer": {
-            "accelerator": "cpu",
-            "devices": 1,
-            "max_epochs": 2,
-            "num_sanity_val_steps": 0,
-            "log_every_n_steps": 1,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "callbacks": [{"class_path": "rslit.callbacks.SoupCallback", "init_args": {"initialisation": True}}],
-        },
-        "model": {
-            "class_path": "rslit.modules.TextModule",
-            "init_args": {
-                "policy": {"base": str(base), "lora": {"r": 4, "alpha": 8}},
-                "reward": reward(function),
-                "evaluation_rewards": [reward("letter_e"), reward("letter_a")],
-                "sampling": {"min_new_tokens": 3, "max_new_tokens": 6},
-                "evaluation": {"max_new_tokens": 6},
-                "epochs": 2,
-                "minibatches": 2,
-                "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
-            },
-        },
-        "data": {
-            "class_path": "rslit.datamodules.TextDataModule",
-            "init_args": {
-                "source": {
-                    "class_path": "rslit.datamodules.PromptTable",
-                    "init_args": {"path": str(data), "question": "question", "id": "id"},
-                },
-                "template": "plain",
-                "batch_size": 4,
-                "eval_prompts": 4,
-            },
+    model = {
+        "class_path": "rslit.modules.TextModule",
+        "init_args": {
+            "policy": {"base": str(base), "lora": {"r": 4, "alpha": 8}},
+            "reward": reward(function),
+            "evaluation_rewards": [reward("letter_e"), reward("letter_a")],
+            "sampling": {"min_new_tokens": 3, "max_new_tokens": 6},
+            "evaluation": {"max_new_tokens": 6},
+            "epochs": 2,
+            "minibatches": 2,
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
         },
     }
-    return merge_dotted(config, extra)
+    source = {
+        "class_path": "rslit.datamodules.PromptTable",
+        "init_args": {"path": str(data), "question": "question", "id": "id"},
+    }
+    prompts = {
+        "class_path": "rslit.datamodules.TextDataModule",
+        "init_args": {"source": source, "template": "plain", "batch_size": 4, "eval_prompts": 4},
+    }
+    return run_config(model, prompts, extra)
 
 
 def fit_text(write: Callable[..., Path], root: Path, name: str, *extra: str, **config: Any) -> Path:
     """Trains through the command line and returns the ingredients' folder."""
-    path = write(text_config(root, **config), f"{name}.yaml")
-    assert main(["fit", "--config", str(path), "--trainer.default_root_dir", str(root / name), *extra]) == 0
-    return root / name / "ingredients"
+    return fit_config(write, text_config(root, **config), root, name, *extra)

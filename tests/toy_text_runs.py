@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers.logger import DummyLogger
+import toy_runs
+from lightning.pytorch import Callback
 from torch import Tensor
+from toy_runs import Ledger
 from toy_text import QUESTIONS, prompt_batch
 
 from rslit.modules import TextModule
-from rslit.rollouts import RolloutLoader
-
-
-class Rounds:
-    """The same batch some times over. Lightning takes a list for several loaders."""
-
-    def __init__(self, batch: Any, count: int) -> None:
-        self.batch, self.count = batch, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter([self.batch] * self.count)
-
-
-class Ledger(DummyLogger):
-    """Keeps what is logged once a rollout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[dict[str, float]] = []
-
-    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        if "objective/scores" in metrics:
-            self.lines.append(dict(metrics))
-
-    def column(self, name: str) -> list[float]:
-        return [line[name] for line in self.lines]
 
 
 def train(
     module: TextModule, root: Path, rollouts: int = 2, questions: Sequence[str] = QUESTIONS, **options: Any
 ) -> Ledger:
     """Trains for one Lightning epoch of some rollouts, all on the same prompts; `options` are the trainer's."""
-    ledger = Ledger()
-    given: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": ledger,
-        "log_every_n_steps": 1,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": root,
-        "limit_val_batches": 0,
-    }
-    resume = options.pop("ckpt_path", None)
-    batches = Rounds(prompt_batch(module, questions), rollouts)
-    loader = RolloutLoader(batches, module, epochs=module.epochs, minibatches=module.minibatches)
-    Trainer(**given | options).fit(module, loader, batches, ckpt_path=resume)
-    return ledger
+    return toy_runs.train(module, prompt_batch(module, questions), root, rollouts, **options)
 
 
 class RankRecord(Callback):

@@ -1,4 +1,4 @@
-"""Training on images, with the Trainer alone and through the command line, and looking at what each rank did."""
+"""Training on images through the command line, and looking at what each rank did."""
 
 from __future__ import annotations
 
@@ -9,53 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch import Callback
 from torch import Tensor
-from toy_experiment import merge_dotted
-from toy_text_runs import Rounds
+from toy_runs import fit_config, run_config
 from toy_vision import BINS, KINDS, TEXT_PARTS, Bases, reward_of
 
-from rslit.cli import main
-from rslit.modules.vision import VisionModule
-from rslit.rollouts import RolloutLoader
 from rslit.scenes import World, write_world
-
-
-class Ledger(DummyLogger):
-    """Keeps what is logged once a rollout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[dict[str, float]] = []
-
-    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        if any(name.startswith("loss/") for name in metrics):
-            self.lines.append(dict(metrics))
-
-    def column(self, name: str) -> list[float]:
-        return [line[name] for line in self.lines]
-
-
-def train(module: VisionModule, batch: Any, root: Path, rollouts: int, **options: Any) -> Ledger:
-    """Trains for one Lightning epoch of some rollouts, all on the same batch; `options` are the trainer's."""
-    ledger = Ledger()
-    given: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": ledger,
-        "log_every_n_steps": 1,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": root,
-        "limit_val_batches": 0,
-    }
-    resume = options.pop("ckpt_path", None)
-    batches = Rounds(batch, rollouts)
-    loader = RolloutLoader(batches, module, epochs=module.epochs, minibatches=module.minibatches)
-    Trainer(**given | options).fit(module, loader, batches, ckpt_path=resume)
-    return ledger
 
 
 def mean(values: Sequence[float]) -> float:
@@ -137,47 +96,31 @@ def vision_config(task: str, root: Path, reward: dict[str, Any] | None = None, *
     if not world.exists():
         write_world(world, World(12, 6, 1, 32))
     module, source = about["data"]
-    config: dict[str, Any] = {
-        "seed_everything": 3,
-        "ckpt_path": "last",
-        "trainer": {
-            "accelerator": "cpu",
-            "devices": 1,
-            "max_epochs": 2,
-            "num_sanity_val_steps": 0,
-            "log_every_n_steps": 1,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "callbacks": [{"class_path": "rslit.callbacks.SoupCallback", "init_args": {"initialisation": True}}],
-        },
-        "model": {
-            "class_path": f"rslit.modules.{about['module']}",
-            "init_args": {
-                "policy": {"base": str(Bases(root)[KINDS[task]]), "trained": TEXT_PARTS[task]},
-                "reward": reward or copy.deepcopy(about["rewards"][0]),
-                "evaluation_rewards": about["rewards"],
-                "sampling": {"samples": 2, "max_new_tokens": 6},
-                "evaluation": {"max_new_tokens": 6},
-                "minibatches": 2,
-                "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
-                **about.get("init", {}),
-            },
-        },
-        "data": {
-            "class_path": f"{_DATA[module]}.{module}",
-            "init_args": {
-                "source": {"class_path": f"rslit.vision.files.{source}", "init_args": {"folder": str(world)}},
-                "batch_size": 4,
-                "rollouts_per_epoch": 2,
-                "eval_items": 6,
-            },
+    model = {
+        "class_path": f"rslit.modules.{about['module']}",
+        "init_args": {
+            "policy": {"base": str(Bases(root)[KINDS[task]]), "trained": TEXT_PARTS[task]},
+            "reward": reward or copy.deepcopy(about["rewards"][0]),
+            "evaluation_rewards": about["rewards"],
+            "sampling": {"samples": 2, "max_new_tokens": 6},
+            "evaluation": {"max_new_tokens": 6},
+            "minibatches": 2,
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
+            **about.get("init", {}),
         },
     }
-    return merge_dotted(config, extra)
+    data = {
+        "class_path": f"{_DATA[module]}.{module}",
+        "init_args": {
+            "source": {"class_path": f"rslit.vision.files.{source}", "init_args": {"folder": str(world)}},
+            "batch_size": 4,
+            "rollouts_per_epoch": 2,
+            "eval_items": 6,
+        },
+    }
+    return run_config(model, data, extra)
 
 
 def fit_vision(task: str, write: Callable[..., Path], root: Path, name: str, *extra: str, **config: Any) -> Path:
     """Trains through the command line and returns the ingredients' folder."""
-    path = write(vision_config(task, root, **config), f"{name}.yaml")
-    assert main(["fit", "--config", str(path), "--trainer.default_root_dir", str(root / name), *extra]) == 0
-    return root / name / "ingredients"
+    return fit_config(write, vision_config(task, root, **config), root, name, *extra)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from rslit.datamodules.tables import Row, rows
 from rslit.errors import RslitError
+from rslit.tables import Row, rows
 
 __all__ = ["Part", "Prompt", "PromptSource", "PromptTable", "Tally"]
 

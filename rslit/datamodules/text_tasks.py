@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rslit.datamodules.tables import Row
 from rslit.datamodules.text_prompts import Prompt, PromptSource
 from rslit.errors import RslitError
+from rslit.tables import Row
 
 __all__ = ["HelpfulAssistant", "MovieReview", "NewsSummary", "RedditSummary", "StackExchange"]
 

@@ -41,6 +41,7 @@ class VisionDataModule(RewardedDataModule, Generic[RowT]):
         rollouts_per_epoch: int | None = None,
         eval_items: int = 200,
         eval_batch_size: int | None = None,
+        train_part: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         """Takes a source and sizes.
 
@@ -52,13 +53,20 @@ class VisionDataModule(RewardedDataModule, Generic[RowT]):
             eval_items: Rows of an evaluation, over all devices, spread evenly over the held-out part: neighbours are
                 about the same image.
             eval_batch_size: Held-out rows answered side by side for each λ; default `batch_size`.
+            train_part: Which of the training images to use, in the order of the data, as the fractions where the part
+                begins and ends: supervised training on [0, 0.8] leaves [0.8, 1] for reinforcement learning on images
+                that the model has not seen (the paper's VQA). All rows about an image are in one part.
         """
         super().__init__()
         sizes = {"batch_size": batch_size, "rollouts_per_epoch": rollouts_per_epoch, "eval_items": eval_items}
         for name, value in (sizes | {"eval_batch_size": eval_batch_size}).items():
             if value is not None and value < 1:
                 raise RslitError(f"data.{name} must be at least 1, got {value}")
+        begin, end = train_part
+        if not 0 <= begin < end <= 1:
+            raise RslitError(f"data.train_part must be two fractions, the smaller first, got [{begin:g}, {end:g}]")
         self.source = source
+        self.train_part = (begin, end)
         self.batch_size = batch_size
         self.rollouts_per_epoch = rollouts_per_epoch
         self.eval_items = eval_items
@@ -107,12 +115,24 @@ class VisionDataModule(RewardedDataModule, Generic[RowT]):
             RslitError: The source cannot be read.
         """
         if part not in self._rows:
-            found = self._rows[part] = self.source.rows(part)
+            found = self.source.rows(part)
             place = self.source.place(part)
             if part == "train":
-                rank_zero_info(f"data: {len(found):,} items to train on from {place}")
+                found, all_of_it = self._part_of(found), len(found)
+                share = "" if len(found) == all_of_it else f" of {all_of_it:,}"
+                rank_zero_info(f"data: {len(found):,}{share} items to train on from {place}")
             else:
                 count = min(self.eval_items, len(found))
                 fewer = f" (eval_items asks for {self.eval_items:,})" if count < self.eval_items else ""
                 rank_zero_info(f"data: {count:,} of {len(found):,} items to evaluate on{fewer} from {place}")
+            self._rows[part] = found
         return self._rows[part]
+
+    def _part_of(self, rows: list[RowT]) -> list[RowT]:
+        """The rows of `train_part`."""
+        place = {image: k for k, image in enumerate(dict.fromkeys(row.image for row in rows))}
+        begin, end = (round(fraction * len(place)) for fraction in self.train_part)
+        chosen = [row for row in rows if begin <= place[row.image] < end]
+        if not chosen:
+            raise RslitError(f"data.train_part: none of the {len(place)} training images is in that part; widen it")
+        return chosen

@@ -3,10 +3,10 @@
 | kind | class | for |
 |---|---|---|
 | captioner | VisionEncoderDecoderModel (ViT and GPT-2) | captioning |
-| answerer | BlipForQuestionAnswering | VQA |
-| grounder | Florence2ForConditionalGeneration, 64 location tokens | grounding, and all else by its prompt |
+| unified | PaliGemmaForConditionalGeneration, 32 location tokens | VQA and grounding |
 
-They know the world's words and nothing else: the first stage of a recipe teaches them by cross-entropy.
+They know the world's words and nothing else: the first stage of a recipe teaches them by cross-entropy. Beside the
+unified one stand grounded captions, `grounded_captions.json`, for it to begin with.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from rslit.errors import RslitError
+from rslit.scenes.grounded import write_grounded_captions
+from rslit.vision.box_codecs import PaliGemmaBoxCodec
 
-__all__ = ["KINDS", "main", "save_model", "world_texts"]
+__all__ = ["CODEC", "GROUNDED", "KINDS", "easy_vqa_texts", "main", "save_model", "world_texts"]
 
-LOCATIONS = 64
+#: How the unified model writes boxes: with half a bin, a pixel, to either side.
+CODEC = PaliGemmaBoxCodec(32)
+GROUNDED = "grounded_captions.json"
 _SPECIAL = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>"}
 _HIDDEN = 96
 
@@ -49,6 +53,18 @@ def world_texts(world: Path) -> list[str]:
     return texts + [sentence["sent"] for ref in refs if ref["split"] == "train" for sentence in ref["sentences"]]
 
 
+def easy_vqa_texts() -> list[str]:
+    """All training questions and answers of the package easy-vqa.
+
+    Raises:
+        RslitError: It is not installed.
+    """
+    from rslit.vision.files.easy import EasyVqa
+
+    rows = EasyVqa().rows("train")
+    return [row.question for row in rows] + [answer for row in rows for answer in row.answers]
+
+
 def save_model(kind: str, texts: Iterable[str], folder: Path, size: int = 64, seed: int = 0) -> None:
     """Writes a model with random weights, its tokenizer and its image processor.
 
@@ -60,7 +76,10 @@ def save_model(kind: str, texts: Iterable[str], folder: Path, size: int = 64, se
         seed: Of the weights.
     """
     import torch
+    from transformers import utils
 
+    logging: Any = utils.logging  # untyped
+    logging.disable_progress_bar()
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
@@ -123,81 +142,45 @@ def _captioner(texts: Iterable[str], size: int) -> tuple[Any, Any, Any]:
     return transformers.VisionEncoderDecoderModel(config), tokenizer, processor
 
 
-def _answerer(texts: Iterable[str], size: int) -> tuple[Any, Any, Any]:
+def _unified(texts: Iterable[str], size: int) -> tuple[Any, Any, Any]:
     import transformers
 
-    tokenizer = _tokenizer(texts)
-    tokenizer.add_special_tokens({"cls_token": "<s>", "sep_token": "</s>"})
+    tokenizer = _tokenizer(texts, ["<image>", *CODEC.tokens])
     text = {
+        "model_type": "gemma",
+        "vocab_size": len(tokenizer),
         "hidden_size": _HIDDEN,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": 3,
         "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": _HIDDEN // 4,
         "intermediate_size": 2 * _HIDDEN,
-        "encoder_hidden_size": _HIDDEN,
-        "projection_dim": _HIDDEN,
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": 64,
-        "bos_token_id": tokenizer.bos_token_id,
-        "sep_token_id": tokenizer.sep_token_id,
-        "eos_token_id": tokenizer.sep_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    }
-    vision = {**_vision(size), "projection_dim": _HIDDEN}
-    config = transformers.BlipConfig(
-        text_config=text, vision_config=vision, projection_dim=_HIDDEN, image_text_hidden_size=_HIDDEN
-    )
-    processor = transformers.BlipImageProcessorPil(size={"height": size, "width": size})
-    return transformers.BlipForQuestionAnswering(config), tokenizer, processor
-
-
-def _grounder(texts: Iterable[str], size: int) -> tuple[Any, Any, Any]:
-    import transformers
-
-    tokenizer = _tokenizer(texts, ["<image>", *(f"<loc_{k}>" for k in range(LOCATIONS))])
-    tokenizer.image_token = "<image>"
-    vision = {
-        "embed_dim": [48, _HIDDEN],
-        "depths": [1, 2],
-        "num_heads": [2, 4],
-        "num_groups": [2, 4],
-        "patch_size": [7, 3],
-        "patch_stride": [4, 2],
-        "patch_padding": [3, 1],
-        "patch_prenorm": [False, True],
-        "window_size": 4,
-        "projection_dim": _HIDDEN,
-        "max_temporal_embeddings": 4,
-        "max_position_embeddings": size // 8,
-    }
-    text = {
-        "model_type": "bart",
-        "vocab_size": len(tokenizer),
-        "d_model": _HIDDEN,
-        "encoder_layers": 2,
-        "decoder_layers": 2,
-        "encoder_attention_heads": 4,
-        "decoder_attention_heads": 4,
-        "encoder_ffn_dim": 2 * _HIDDEN,
-        "decoder_ffn_dim": 2 * _HIDDEN,
         "max_position_embeddings": 128,
+        # Gemma's 0.02 is for widths of thousands.
+        "initializer_range": 0.05,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        "decoder_start_token_id": tokenizer.eos_token_id,
-        "dropout": 0.0,
+    }
+    vision = {
+        **_vision(size),
+        "model_type": "siglip_vision_model",
+        "num_hidden_layers": 2,
+        # Image tokens stand in the prompt: with patches of 8 a row would cost more than twice as much.
+        "patch_size": 16,
+        "projection_dim": _HIDDEN,
     }
     image_id = tokenizer.convert_tokens_to_ids("<image>")
-    config = transformers.Florence2Config(text_config=text, vision_config=vision, image_token_id=image_id)
-    processor = transformers.CLIPImageProcessorPil(size={"height": size, "width": size}, do_center_crop=False)
-    return transformers.Florence2ForConditionalGeneration(config), tokenizer, processor
+    config = transformers.PaliGemmaConfig(
+        text_config=text, vision_config=vision, projection_dim=_HIDDEN, image_token_index=image_id
+    )
+    processor = transformers.SiglipImageProcessorPil(size={"height": size, "width": size})
+    return transformers.PaliGemmaForConditionalGeneration(config), tokenizer, processor
 
 
 KINDS: dict[str, Callable[[Iterable[str], int], tuple[Any, Any, Any]]] = {
     "captioner": _captioner,
-    "answerer": _answerer,
-    "grounder": _grounder,
+    "unified": _unified,
 }
 
 
@@ -215,12 +198,17 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="folder that gets a folder for each model")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--size", type=int, default=64, metavar="PIXELS", help="of images (%(default)s)")
+    parser.add_argument("--easy-vqa", action="store_true", help="know the words of the package easy-vqa too")
     given = parser.parse_args(args)
     try:
         missing = [kind for kind in given.kinds if not (given.out / kind).exists()]
         texts = world_texts(given.world) if missing else []
+        if missing and given.easy_vqa:
+            texts += easy_vqa_texts()
         for kind in missing:
             given.out.mkdir(parents=True, exist_ok=True)
+            if kind == "unified":
+                write_grounded_captions(given.world, given.out / GROUNDED, CODEC)
             save_model(kind, texts, given.out / kind, given.size)
     except RslitError as error:
         print(f"rslit: error: {error}", file=sys.stderr)

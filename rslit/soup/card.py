@@ -22,9 +22,9 @@ __all__ = ["RECIPE", "Export", "card"]
 RECIPE = "soup.json"
 
 _PIPELINES = {
-    "captioning": "image-to-text",
-    "vqa": "visual-question-answering",
-    "grounding": "image-text-to-text",
+    "CaptioningModule": "image-to-text",
+    "VqaModule": "visual-question-answering",
+    "GroundingModule": "image-text-to-text",
 }
 
 _SPACES = {
@@ -71,6 +71,12 @@ def card(export: Export) -> str:
     infos = [ingredient.info for ingredient in soup.ingredients.values()]
     starts = list(dict.fromkeys(f"`{info.initialisation}`" for info in infos))
     common = "initialisation" if len(starts) == 1 else "base model"
+    made = (
+        f"the weights of {len(soup.names)} experts,\n"
+        f"fine-tuned from one {common} on one reward each, interpolated with the coefficients λ."
+        if len(soup.names) > 1
+        else "here of one expert alone,\nso that nothing is interpolated."
+    )
     flags = f" --space {soup.space}" if soup.space == "delta" else ""
     flags += " --merged" if export.library == "transformers" else ""
     base = f"- Base model: `{export.base}`\n" if export.base else ""
@@ -80,8 +86,7 @@ def card(export: Export) -> str:
 
 # {name}
 
-A rewarded soup ([Ramé et al., 2023](https://arxiv.org/abs/2306.04488)): the weights of {len(soup.names)} experts,
-fine-tuned from one {common} on one reward each, interpolated with the coefficients λ.
+A rewarded soup ([Ramé et al., 2023](https://arxiv.org/abs/2306.04488)): {made}
 
 | expert | reward | step | λ | effective λ |
 |---|---|---|---|---|
@@ -113,7 +118,7 @@ def _head(export: Export) -> str:
     tags = {"rslit": "", "peft": "lora, ", "transformers": ""}[export.library]
     lines = [f"library_name: {export.library}", f"tags: [{tags}rewarded-soups, model-merging]"]
     if export.base and export.library != "rslit":
-        tag = _PIPELINES.get(_info(export).task, "text-generation")
+        tag = _PIPELINES.get(_info(export).task.rpartition(".")[2], "text-generation")
         lines += [f"base_model: {json.dumps(export.base, ensure_ascii=False)}", f"pipeline_tag: {tag}"]
     return "\n".join(lines)
 

@@ -1,107 +1,23 @@
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
-import mujoco
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from episodes_kit import PosedPointEnvironment, ingredients, module_of, poured, sweep, trainer_of
 from test_episode_page import Page
-from torch import Tensor
-from toy_env import PointEnvironment, PointEpisodes
 
 from rslit.callbacks import EpisodeCallback
 from rslit.callbacks.episodes import _file_names, _means
 from rslit.datamodules import LocomotionDataModule
-from rslit.errors import RslitError
 from rslit.front import read_scores
-from rslit.modules import InterpolationEvaluator, LocomotionModule
-from rslit.rewards import TermsReward
-from rslit.soup import IngredientInfo, Soup, dtype_name, fingerprint, write_ingredient
-
-RISKY = TermsReward({"x_velocity": 1.0}, "risky")
-CAUTIOUS = TermsReward({"x_velocity": 1.0, "energy": -1.0}, "cautious")
-
-
-class PosedPointEpisodes(PointEpisodes):
-    model = mujoco.MjModel.from_xml_string(
-        "<mujoco><worldbody><geom type='plane' size='0 0 1'/>"
-        "<body><joint type='slide' axis='1 0 0'/><geom size='0.1'/></body></worldbody></mujoco>"
-    )
-    seconds = 0.1
-
-    def pose(self) -> Tensor:
-        return torch.tensor([[float(self.observations[0, 0]), 0, 0.1, 1, 0, 0, 0]])
-
-
-class PosedPointEnvironment(PointEnvironment):
-    """The point on a line as a ball that can be drawn."""
-
-    def episodes(self, seeds: Tensor, *, auto_reset: bool = True) -> PosedPointEpisodes:
-        return PosedPointEpisodes(self, seeds, auto_reset)
-
-
-def module_of(env: Any, seed: int = 0) -> LocomotionModule:
-    torch.manual_seed(seed)
-    return LocomotionModule(env, RISKY, [RISKY, CAUTIOUS], policy_layers=[8], value_layers=[8])
-
-
-def ingredients(env: Any, root: Path) -> dict[str, str]:
-    """Experts with weights of their own and the same initialisation; their folders by name."""
-    start, folders = module_of(env).policy_state(), {}
-    for k, name in enumerate(("risky", "cautious")):
-        module = module_of(env, seed=k + 1)
-        state = module.policy_state()
-        info = IngredientInfo(
-            name,
-            module.task_class,
-            name,
-            0,
-            fingerprint(start),
-            module.trainable_keys,
-            dtype_name(state, module.trainable_keys),
-        )
-        write_ingredient(root / name, state, info)
-        folders[name] = str(root / name)
-    return folders
-
-
-def trainer_of(root: Path, *callbacks: EpisodeCallback) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=root,
-        callbacks=list(callbacks),
-    )
-
-
-def sweep(root: Path, env: Any, callback: EpisodeCallback, verb: str = "validate", **evaluator: Any) -> dict[str, Any]:
-    """Runs a sweep over λ = 1, 1/2, 0 with the callback; returns the experts' states by name."""
-    folders = ingredients(env, root / "ingredients")
-    model = InterpolationEvaluator(module_of(env), folders, **{"lattice": 2, **evaluator})
-    trainer = trainer_of(root, callback)
-    getattr(trainer, verb)(model, LocomotionDataModule(eval_episodes=3), verbose=False)
-    return {name: module_of(env, seed=k + 1).policy_state() for k, name in enumerate(folders)}
-
-
-def poured(env: Any, states: dict[str, Any], lam: dict[str, float]) -> LocomotionModule:
-    """θ_λ = Σ λ_i θ_i by hand."""
-    module = module_of(env)
-    own = module.policy_state()
-    keys = module.trainable_keys
-    mixed = {k: sum(w * states[n][k] for n, w in lam.items()) if k in keys else v for k, v in own.items()}
-    module.policy.load_state_dict(mixed)
-    return module
+from rslit.modules import InterpolationEvaluator
+from rslit.soup import Soup
 
 
 @pytest.mark.parametrize("verb", ["validate", "test"])
@@ -194,82 +110,10 @@ def test_scores_of_another_sweep_are_not_shown(tmp_path: Path) -> None:
     assert "–" not in Page((tmp_path / "episodes" / "index.html").read_text()).cells
 
 
-def test_a_simulator_without_bodies_gets_a_warning_and_no_file(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="PointEnvironment does not say where its bodies are; no episode was written"):
-        sweep(tmp_path, PointEnvironment(), EpisodeCallback())
-    assert (tmp_path / "scores.parquet").exists()
-    assert not (tmp_path / "episodes").exists()
-
-
-@pytest.mark.parametrize(
-    ("lams", "message"),
-    [
-        (
-            [{"risky": 1.0}, {"rsky": 1.0}],
-            r"lams\[1\]: lam names unknown expert 'rsky'; this soup has: risky, cautious",
-        ),
-        ([{"risky": 0.5}], r"lams\[0\]: lam \(risky=0.5, cautious=0\) sums to 0.5; it must sum to 1"),
-        ([{"risky": 1.5, "cautious": -0.5}], r"lams\[0\]: lam of expert 'risky' is 1.5, outside \[0, 1\]"),
-    ],
-)
-def test_a_lam_that_does_not_fit_is_refused_before_anything_runs(tmp_path: Path, lams: Any, message: str) -> None:
-    with pytest.raises(RslitError, match=rf"^EpisodeCallback\.{message}") as caught:
-        sweep(tmp_path, PosedPointEnvironment(), EpisodeCallback(lams))
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "scores.parquet").exists()
-
-
 def test_extrapolation_goes_by_the_evaluator(tmp_path: Path) -> None:
     callback = EpisodeCallback([{"risky": 1.5, "cautious": -0.5}], length=2)
     sweep(tmp_path, PosedPointEnvironment(), callback, extrapolate=True)
     assert (tmp_path / "episodes" / "risky=3_2,cautious=-1_2.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"lams": []}, "EpisodeCallback.lams is empty; name at least one λ, or leave it out"),
-        ({"length": 0}, "EpisodeCallback.length must be at least 1, got 0"),
-        ({"seed": -1}, "EpisodeCallback.seed must be at least 0, got -1"),
-    ],
-)
-def test_bad_settings(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(RslitError, match=f"^{message}$"):
-        EpisodeCallback(**given)
-
-
-def test_other_modules_are_refused(tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path, EpisodeCallback())
-    with pytest.raises(RslitError, match="of a LocomotionModule, not LocomotionModule; leave it out here"):
-        trainer.validate(module_of(PosedPointEnvironment()), LocomotionDataModule(eval_episodes=1), verbose=False)
-
-
-def test_a_sharded_policy_is_refused(tmp_path: Path) -> None:
-    env = PosedPointEnvironment()
-    model = InterpolationEvaluator(module_of(env), ingredients(env, tmp_path))
-    model._device_mesh = object()  # type: ignore[assignment]  # any mesh will do
-    with pytest.raises(RslitError, match="cannot act with a sharded policy; leave it out under this strategy"):
-        EpisodeCallback().setup(trainer_of(tmp_path), model, "validate")
-
-
-def test_a_full_disk_leaves_the_old_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    env = PosedPointEnvironment()
-    sweep(tmp_path, env, EpisodeCallback())
-    pages = {p.name: p.read_bytes() for p in (tmp_path / "episodes").iterdir()}
-    model = InterpolationEvaluator(
-        module_of(env), {n: str(tmp_path / "ingredients" / n) for n in ("risky", "cautious")}
-    )
-    callback = EpisodeCallback(seed=9)
-    trainer = trainer_of(tmp_path, callback)
-    callback.setup(trainer, model, "validate")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RslitError, match=r"cannot write .*\.html: No space left on device"):
-        callback.on_validation_end(trainer, model)
-    assert {p.name: p.read_bytes() for p in (tmp_path / "episodes").iterdir()} == pages
 
 
 def test_the_index_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from episodes_kit import poured, sweep
 from test_episode_page import Page
-from test_episodes import poured, sweep
 
 from rslit.callbacks import EpisodeCallback
 from rslit.envs import BraxEnvironment, PosedEpisodes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule
-from text_kit import write
+from table_files import write
 from tiny_models import tiny_tokenizer
 
 from rslit.datamodules import PromptTable, RewardedDataModule, TextDataModule

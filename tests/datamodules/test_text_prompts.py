@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from text_kit import write
+from table_files import write
 
 from rslit.datamodules import Prompt, PromptTable
 from rslit.errors import RslitError

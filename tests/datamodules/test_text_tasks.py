@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from text_kit import news, reddit, stack, talk, text, write
+from table_files import write
+from text_kit import news, reddit, stack, talk, text
 
 from rslit.datamodules import HelpfulAssistant, MovieReview, NewsSummary, Prompt, RedditSummary, StackExchange
 from rslit.errors import RslitError

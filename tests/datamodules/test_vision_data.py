@@ -251,3 +251,32 @@ def test_sizes_below_one_are_refused(name: str) -> None:
     for value in (0, -3):
         with pytest.raises(RslitError, match=f"data.{name} must be at least 1, got {value}"):
             data(**{name: value})
+
+
+def test_a_part_of_the_training_images() -> None:
+    """Whole images, and together the parts are everything, each once."""
+    lower, upper = (data(train_part=part).rows("train") for part in ((0.0, 0.8), (0.8, 1.0)))
+    assert (len(lower), len(upper)) == (18, 5)  # 0.8 x 23 = 18.4
+    assert [*lower, *upper] == data().rows("train")
+    assert len(data(train_part=(0.8, 1.0)).rows("eval")) == 11, "what is held out stays whole"
+
+    class Twice(Questions):
+        def read(self, part: Part) -> list[QuestionRow]:
+            rows = super().read(part)[:10]
+            return [
+                QuestionRow(f"{k} {row.item}", row.image, row.question, row.answers) for k in (0, 1) for row in rows
+            ]
+
+    part = VqaDataModule(Twice(), batch_size=2, train_part=(0.5, 1.0)).rows("train")
+    assert [row.item for row in part] == [f"{k} {item}" for k in (0, 1) for item in range(5, 10)]
+
+
+@pytest.mark.parametrize(
+    ("part", "found"), [((0.5, 0.5), "[0.5, 0.5]"), ((-0.1, 1.0), "[-0.1, 1]"), ((0, 2), "[0, 2]")]
+)
+def test_parts_that_are_none(part: tuple[float, float], found: str) -> None:
+    with pytest.raises(RslitError) as caught:
+        data(train_part=part)
+    assert str(caught.value) == f"data.train_part must be two fractions, the smaller first, got {found}"
+    with pytest.raises(RslitError, match="none of the 23 training images is in that part; widen it"):
+        data(train_part=(0.0, 0.01)).rows("train")

@@ -1,38 +1,8 @@
-"""Rows in the formats of the paper's five data sets, and ways to write them."""
+"""Rows in the formats of the paper's five data sets."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import pandas as pd
-
-Rows = Sequence[Mapping[str, Any]]
-
-
-def write(path: Path, rows: Rows) -> Path:
-    """Writes rows as the file's name says: .jsonl, .jsonl.gz, .json, .csv, .tsv or .parquet."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    if path.suffix == ".parquet":
-        pd.DataFrame(list(rows)).to_parquet(path)
-    elif path.suffix in (".csv", ".tsv"):
-        with path.open("w", newline="") as file:
-            table = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
-            table.writeheader()
-            for row in rows:
-                table.writerow({k: json.dumps(v) if isinstance(v, (list, dict)) else v for k, v in row.items()})
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(list(rows)))
-    elif path.suffix == ".gz":
-        path.write_bytes(gzip.compress(lines.encode()))
-    else:
-        path.write_text(lines)
-    return path
 
 
 def text(length: int, start: str = "") -> str:

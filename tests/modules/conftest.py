@@ -3,17 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from table_files import own_cache
 
 
 @pytest.fixture
 def text_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for text runs; what `datasets` makes of their files stays in it, here and in processes started here."""
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    own_cache(tmp_path / "datasets", monkeypatch)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False)
-    datasets.disable_progress_bars()
     return tmp_path
 
 

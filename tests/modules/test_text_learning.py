@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import save_tiny_llama
+from toy_runs import Ledger
 from toy_text import QUESTIONS, letters, text_module
-from toy_text_runs import Ledger, train
+from toy_text_runs import train
 
 from rslit.language import LoraOptions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from toy_vision_runs import fit_vision, vision_config
 
 from rslit.cli import main
 from rslit.front import read_scores
+from rslit.scenes.models import save_model
 from rslit.soup import Ingredient
 
 Write = Callable[..., Path]
@@ -157,3 +159,13 @@ def test_an_image_that_breaks_in_the_middle_of_training(refused: Callable[..., s
 def test_a_reward_that_lacks_its_field_is_named(refused: Callable[..., str]) -> None:
     found = refused("captioning", reward={"class_path": "rslit.rewards.IoUReward"})
     assert "IoUReward 'iou': no field 'box'; the samples have: caption, image, references" in found
+
+
+def test_a_vocabulary_that_does_not_fit_the_answers(refused: Callable[..., str], tmp_path: Path) -> None:
+    vision_config("vqa", tmp_path)
+    save_model("unified", ["is there a shape ? what color yes no"], tmp_path / "few")
+    found = refused("vqa", policy={"base": str(tmp_path / "few"), "trained": None})
+    assert re.search(
+        r"policy\.base: its tokenizer cannot write \d\d% of the training answers, such as '[^']+'; give", found
+    )
+    assert "policy.processor, whose vocabulary fits the answers" in found

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from toy_runs import train
 from toy_vision import (
     ANSWERS,
     BOXES,
@@ -19,7 +20,7 @@ from toy_vision import (
     build,
     letter_e,
 )
-from toy_vision_runs import mean, train
+from toy_vision_runs import mean
 
 from rslit.rewards import FunctionReward, IoUReward
 from rslit.vision.boxes import iou

@@ -9,8 +9,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from torch import Tensor
+from toy_runs import train
 from toy_vision import LORA, TASKS, Bases, Recorder, adam, batch_of, build, move
-from toy_vision_runs import train
 
 from rslit.callbacks import SoupCallback
 from rslit.errors import RslitError

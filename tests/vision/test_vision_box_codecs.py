@@ -16,7 +16,7 @@ from transformers.models.kosmos2.processing_kosmos2 import (
 )
 
 from rslit.errors import RslitError
-from rslit.vision.box_codecs import BoxCodec, FlorenceBoxCodec, KosmosBoxCodec, OfaBoxCodec, PaliGemmaBoxCodec
+from rslit.vision import BoxCodec, FlorenceBoxCodec, KosmosBoxCodec, OfaBoxCodec, PaliGemmaBoxCodec
 
 FOUR_BINS = [
     FlorenceBoxCodec(),

@@ -10,7 +10,7 @@ import torch
 from tiny_models import tiny_tokenizer
 
 from rslit.errors import RslitError
-from rslit.vision.box_codecs import FlorenceBoxCodec, KosmosBoxCodec, OfaBoxCodec, PaliGemmaBoxCodec
+from rslit.vision import FlorenceBoxCodec, KosmosBoxCodec, OfaBoxCodec, PaliGemmaBoxCodec
 from rslit.vision.box_tokens import BoxTokens
 
 CODECS = [FlorenceBoxCodec(16), PaliGemmaBoxCodec(12), OfaBoxCodec(9), KosmosBoxCodec(4)]

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from PIL import Image
+from table_files import own_cache
 from vision_files_kit import encoded, picture
 
 from rslit.errors import RslitError
@@ -18,9 +19,7 @@ datasets = pytest.importorskip("datasets")
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = tmp_path_factory.mktemp("datasets")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path(cache))
-    datasets.disable_progress_bars()
+    own_cache(tmp_path_factory.mktemp("datasets"), monkeypatch)
 
 
 def red(colour: int) -> bytes:
@@ -86,7 +85,7 @@ def test_images_as_bytes_as_pandas_writes_them(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "mine.parquet")
     frame.assign(picture=[{"bytes": red(33)}, {"bytes": red(44)}]).to_parquet(tmp_path / "other.parquet")
     source = HubCaptions(
-        str(tmp_path / "mine.parquet"), "text", "picture", "key", eval_path=str(tmp_path / "other.parquet")
+        str(tmp_path / "mine.parquet"), "text", image="picture", id="key", eval_path=str(tmp_path / "other.parquet")
     )
     assert [(row.item, row.captions) for row in source.rows("train")] == [("a", ("One.",)), ("b", ("Two.",))]
     assert reds(source.rows("train")) == [11, 22]

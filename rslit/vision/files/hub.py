@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rslit.errors import RslitError
+from rslit.tables import open_table
 from rslit.vision.files.base import CaptionSource, Part, QuestionSource, RegionSource
 from rslit.vision.files.parsing import locate, text
 from rslit.vision.images import image_size
@@ -57,22 +58,40 @@ class _Table:
     """Where a source's two parts are, and their rows."""
 
     def __init__(
-        self, path: str, eval_path: str | None, subset: str | None, splits: tuple[str, str], image: str, id: str | None
+        self,
+        path: str,
+        image: str = "image",
+        id: str | None = None,
+        eval_path: str | None = None,
+        subset: str | None = None,
+        train_split: str = "train",
+        eval_split: str = "test",
     ) -> None:
-        bare = [split.partition("[")[0] for split in splits]
-        if eval_path in (None, path) and bare[0] == bare[1] and not all("[" in split for split in splits):
+        """Takes places and columns.
+
+        Args:
+            path: Hub name, folder or file.
+            image: Column of images: images, bytes, or paths beside the file.
+            id: Column of ids; default the row's number.
+            eval_path: Where the held-out rows are; default `path`.
+            subset: Configuration on the hub; in a local copy the folder of that name.
+            train_split: Split to train on; slices as in ``train[:90%]`` are fine.
+            eval_split: Split that is held out.
+        """
+        bare = [split.partition("[")[0] for split in (train_split, eval_split)]
+        if eval_path in (None, path) and bare[0] == bare[1] and not ("[" in train_split and "[" in eval_split):
             raise RslitError(
-                f"data.source: '{splits[0]}' and '{splits[1]}' share rows: slice both (train[:90%] and train[90%:]), "
-                f"or name two splits"
+                f"data.source: '{train_split}' and '{eval_split}' share rows: slice both (train[:90%] and "
+                f"train[90%:]), or name two splits"
             )
-        if eval_path is None and "[" not in splits[1] and Path(path).expanduser().is_file():
+        if eval_path is None and "[" not in eval_split and Path(path).expanduser().is_file():
             raise RslitError(
                 f"data.source: {path} is one file: give eval_path with the held-out rows, or slices "
                 f"(train_split: train[:90%], eval_split: train[90%:])"
             )
         self.paths: dict[Part, str] = {"train": path, "eval": eval_path or path}
         self.subset = subset
-        self.splits: dict[Part, str] = {"train": splits[0], "eval": splits[1]}
+        self.splits: dict[Part, str] = {"train": train_split, "eval": eval_split}
         self.image, self.id = image, id
 
     def place(self, part: Part) -> str:
@@ -80,8 +99,6 @@ class _Table:
 
     def entries(self, part: Part, columns: Sequence[str]) -> Iterator[tuple[str, ImageSource, Mapping[str, Any]]]:
         """Item, image and the other columns of each row."""
-        from rslit.datamodules.tables import open_table  # here, since the datamodules import this file
-
         table = open_table(self.paths[part], self.splits[part], subset=self.subset)
         needed = [name for name in (self.id, *columns) if name is not None]
         missing = [name for name in (self.image, *needed) if name not in table.column_names]
@@ -130,30 +147,15 @@ def _texts(value: Any, place: str, what: str) -> tuple[str, ...]:
 class HubCaptions(_Table, CaptionSource):
     """Captions from a table: a hub's data set, a copy of one, or a file (parquet, JSONL, JSON, CSV, TSV)."""
 
-    def __init__(
-        self,
-        path: str,
-        captions: str | list[str] = "captions",
-        image: str = "image",
-        id: str | None = None,
-        eval_path: str | None = None,
-        subset: str | None = None,
-        train_split: str = "train",
-        eval_split: str = "test",
-    ) -> None:
+    def __init__(self, path: str, captions: str | list[str] = "captions", **table: Any) -> None:
         """Takes places and columns.
 
         Args:
             path: Hub name, folder or file.
             captions: Column of captions (a text, a list of texts or of records), or several columns.
-            image: Column of images: images, bytes, or paths beside the file.
-            id: Column of ids; default the row's number.
-            eval_path: Where the held-out rows are; default `path`.
-            subset: Configuration on the hub; in a local copy the folder of that name.
-            train_split: Split to train on; slices as in ``train[:90%]`` are fine.
-            eval_split: Split that is held out.
+            table: See the base class.
         """
-        super().__init__(path, eval_path, subset, (train_split, eval_split), image, id)
+        super().__init__(path, **table)
         self.captions = [captions] if isinstance(captions, str) else list(captions)
 
     def read(self, part: Part) -> list[CaptionRow]:
@@ -169,32 +171,16 @@ class HubCaptions(_Table, CaptionSource):
 class HubQuestions(_Table, QuestionSource):
     """Questions and answers from a table: a hub's data set, a copy of one, or a file."""
 
-    def __init__(
-        self,
-        path: str,
-        question: str = "question",
-        answers: str = "answers",
-        image: str = "image",
-        id: str | None = None,
-        eval_path: str | None = None,
-        subset: str | None = None,
-        train_split: str = "train",
-        eval_split: str = "test",
-    ) -> None:
+    def __init__(self, path: str, question: str = "question", answers: str = "answers", **table: Any) -> None:
         """Takes places and columns.
 
         Args:
             path: Hub name, folder or file.
             question: Column of questions.
             answers: Column of answers: a text, a list of texts or of records.
-            image: Column of images: images, bytes, or paths beside the file.
-            id: Column of ids; default the row's number.
-            eval_path: Where the held-out rows are; default `path`.
-            subset: Configuration on the hub; in a local copy the folder of that name.
-            train_split: Split to train on; slices as in ``train[:90%]`` are fine.
-            eval_split: Split that is held out.
+            table: See the base class.
         """
-        super().__init__(path, eval_path, subset, (train_split, eval_split), image, id)
+        super().__init__(path, **table)
         self.question, self.answers = question, answers
 
     def read(self, part: Part) -> list[QuestionRow]:
@@ -220,14 +206,9 @@ class HubRegions(_Table, RegionSource):
         expression: str = "expression",
         box: str = "bbox",
         box_format: Literal["xywh", "xyxy"] = "xywh",
-        image: str = "image",
         width: str | None = None,
         height: str | None = None,
-        id: str | None = None,
-        eval_path: str | None = None,
-        subset: str | None = None,
-        train_split: str = "train",
-        eval_split: str = "test",
+        **table: Any,
     ) -> None:
         """Takes places and columns.
 
@@ -236,16 +217,11 @@ class HubRegions(_Table, RegionSource):
             expression: Column of expressions: a text, or a list of texts or of records, each of which makes a row.
             box: Column of boxes in pixels.
             box_format: ``xywh`` (corner, width and height, as in COCO) or ``xyxy`` (two corners).
-            image: Column of images: images, bytes, or paths beside the file.
             width: Column of the image's width in pixels; default the image's own, read from its header.
             height: The same of its height.
-            id: Column of ids; default the row's number.
-            eval_path: Where the held-out rows are; default `path`.
-            subset: Configuration on the hub; in a local copy the folder of that name.
-            train_split: Split to train on; slices as in ``train[:90%]`` are fine.
-            eval_split: Split that is held out.
+            table: See the base class.
         """
-        super().__init__(path, eval_path, subset, (train_split, eval_split), image, id)
+        super().__init__(path, **table)
         if (width is None) != (height is None):
             raise RslitError("data.source: width and height are two columns: give both, or neither")
         self.expression, self.box, self.box_format = expression, box, box_format

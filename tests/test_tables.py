@@ -8,12 +8,17 @@ from typing import Any
 
 import datasets
 import pytest
-from text_kit import write
+from table_files import own_cache, write
 
-from rslit.datamodules.tables import open_table, rows
 from rslit.errors import RslitError
+from rslit.tables import open_table, rows
 
 ROWS = [{"q": f"question {k}", "n": k} for k in range(10)]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_cache(tmp_path_factory.mktemp("datasets"), monkeypatch)
 
 
 def questions(*args: Any, **kwargs: Any) -> list[str]:
