@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
 # Drawn scenes and small fresh models; made once.
-SCENES = $(BIN)/python -m rslit.scenes models/scenes/world --train 4000 --val 600 --test 400 && \
+SCENES = $(BIN)/python -m rslit.scenes models/scenes/world --train 4000 --val 600 --test 1000 && \
 	$(BIN)/python -m rslit.scenes.models models/scenes/world models/scenes --easy-vqa
 
 .PHONY: help soup soup-review soup-news soup-captioning soup-vqa soup-easy-vqa soup-grounding test check lint clean

@@ -12,6 +12,7 @@ from rslit.cli import main
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 TEXT = [path for path in FILES if path.is_relative_to(CONFIGS / "text")]
+VISION = [path for path in FILES if path.relative_to(CONFIGS).parts[0] in ("captioning", "vqa", "grounding")]
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -29,15 +30,18 @@ def rewards_of(path: Path) -> list[Path]:
     return sorted((path.parent / "rewards").glob("*.yaml"))
 
 
-def run_recipe(path: Path, root: Path) -> None:
-    """Only says what it would run; the files its stages name are there."""
-    assert main(["recipe", str(path), "--dry-run", "--root", str(root / "runs")]) == 0
+def run_recipe(path: Path, root: Path, **settings: str) -> None:
+    """Only says what it would run; the files its stages name are there, whatever `settings` are made of its vars."""
+    given = ["--set", *(f"{key}={value}" for key, value in settings.items())] if settings else []
+    assert main(["recipe", str(path), "--dry-run", "--root", str(root / "runs"), *given]) == 0
     assert not (root / "runs").exists()
-    for name, stage in load(path)["stages"].items():
-        named = [word for word in stage["run"].split() if word.startswith("{recipe}/")]
-        assert stage["run"].startswith("front") or named, name
+    recipe = load(path)
+    variables = {**recipe.get("vars", {}), **settings}
+    for name, stage in recipe["stages"].items():
+        named = [word.removeprefix("{recipe}/") for word in stage["run"].split() if word.startswith("{recipe}/")]
+        assert named or stage["run"].split()[0] in ("front", "soup"), name
         for word in named:
-            assert (path.parent / word.removeprefix("{recipe}/")).is_file(), f"{name}: {word}"
-        assert set(stage.get("needs", [])) == {
-            n for n in load(path)["stages"] if n != name and f"{{{n}}}" in stage["run"]
-        }
+            for key, value in variables.items():
+                word = word.replace(f"{{{key}}}", str(value))
+            assert (path.parent / word).is_file(), f"{name}: {word}"
+        assert set(stage.get("needs", [])) == {n for n in recipe["stages"] if n != name and f"{{{n}}}" in stage["run"]}

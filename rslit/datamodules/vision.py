@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Generic
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -50,8 +51,9 @@ class VisionDataModule(RewardedDataModule, Generic[RowT]):
             batch_size: Rows of a rollout (images, questions, expressions), on each device.
             rollouts_per_epoch: Rollouts in one Lightning epoch; default one pass over the data. Shorter epochs go on
                 where the one before stopped.
-            eval_items: Rows of an evaluation, over all devices, spread evenly over the held-out part: neighbours are
-                about the same image.
+            eval_items: Rows of an evaluation, over all devices: one of each of so many equal stretches of the held-out
+                part, always the same. Neighbours are about the same image, and in some data every image has the same
+                kinds of questions in the same order, of which equal steps would meet a few only.
             eval_batch_size: Held-out rows answered side by side for each λ; default `batch_size`.
             train_part: Which of the training images to use, in the order of the data, as the fractions where the part
                 begins and ends: supervised training on [0, 0.8] leaves [0.8, 1] for reinforcement learning on images
@@ -102,7 +104,10 @@ class VisionDataModule(RewardedDataModule, Generic[RowT]):
         """See the base class."""
         rows = self.rows("eval")
         count = min(self.eval_items, len(rows))
-        spread = [rows[k * len(rows) // count] for k in range(count)]
+        ends = [k * len(rows) // count for k in range(count + 1)]
+        spread = [
+            rows[start + stream_seed(0, "held out", k) % (end - start)] for k, (start, end) in enumerate(pairwise(ends))
+        ]
         mine = spread[self.rank :: self.world_size]
         return EvaluationBatches(mine, self.eval_batch_size, lambda chosen: self.collate(chosen, _commonest))
 

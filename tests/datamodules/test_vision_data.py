@@ -191,8 +191,16 @@ def test_held_out_items_are_spread_and_dealt_out_without_repeats(loader: str) ->
         batches = getattr(put(data(eval_items=7, eval_batch_size=2), rank=rank, world=3), loader)()
         assert len(batches) == len(list(batches))
         shares.append(items(batches))
-    # 7 of 11: every 11/7th, rounded down.
-    assert shares == [[["e00", "e04"], ["e09"]], [["e01", "e06"]], [["e03", "e07"]]]
+    # 7 of 11: one each of 0, 1-2, 3, 4-5, 6, 7-8, 9-10.
+    assert shares == [[["e00", "e05"], ["e10"]], [["e02", "e06"]], [["e03", "e07"]]]
+
+
+def test_held_out_items_are_of_all_kinds() -> None:
+    """Say every image has four questions of four kinds in one order: equal steps would ask one kind only."""
+    batches = put(VqaDataModule(Questions(), eval_items=100, batch_size=100)).val_dataloader()
+    kinds = Counter(int(item) % 4 for item in next(iter(batches))["items"])
+    assert len(kinds) == 4
+    assert min(kinds.values()) >= 15  # 25 expected, 4.3 the standard deviation
 
 
 def test_evaluation_is_the_same_whatever_seed_epoch_ranks_and_batches(monkeypatch: pytest.MonkeyPatch) -> None:
