@@ -184,6 +184,8 @@ def check_export(run: Run, root: Path) -> None:
 
 
 @pytest.mark.parametrize("path", VISION, ids=label)
+# After one step at the paper's rates experts differ in their last bits, of which float32 cannot hold a mean.
+@pytest.mark.filterwarnings("ignore:storing this soup in float32 changes it")
 def test_runs(path: Path, runs: VisionRuns, tmp_path: Path) -> None:
     kind = kind_of(path)
     assert kind is not None, f"{label(path)} is of no kind that this test knows how to run"
