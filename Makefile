@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 SCENES = $(BIN)/python -m rslit.scenes models/scenes/world --train 4000 --val 600 --test 1000 && \
 	$(BIN)/python -m rslit.scenes.models models/scenes/world models/scenes --easy-vqa
 
-.PHONY: help soup soup-review soup-news soup-captioning soup-vqa soup-easy-vqa soup-grounding test check lint clean
+.PHONY: help soup soup-review soup-news soup-captioning soup-vqa soup-easy-vqa soup-grounding soup-images test check lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -32,13 +32,18 @@ soup-vqa: $(VENV)/.vision  ## Rewarded Soups on questions about drawn scenes (22
 	@$(SCENES)
 	@$(BIN)/rslit recipe configs/vqa/small/recipe.yaml
 
-soup-easy-vqa: $(VENV)/.vision  ## the same on the package easy-vqa's images and questions
+soup-easy-vqa: $(VENV)/.vision  ## the same on the package easy-vqa's images and questions (15 minutes)
 	@$(SCENES)
 	@$(BIN)/rslit recipe configs/vqa/small/recipe.yaml --set data=easy_vqa epochs=4 --root runs/easy_vqa
 
 soup-grounding: $(VENV)/.vision  ## Rewarded Soups on visual grounding in drawn scenes, three sizes (22 minutes)
 	@$(SCENES)
 	@$(BIN)/rslit recipe configs/grounding/small/recipe.yaml
+
+soup-images: $(VENV)/.diffusion  ## Rewarded Soups on images drawn from prompts, three rewards (about half an hour)
+	@$(BIN)/python -m rslit.scenes models/scenes/single --objects 1 --size 32 --train 6000 --val 300 --test 600
+	@$(BIN)/python -m rslit.scenes.models models/scenes/single models/scenes --kinds clip pixel_diffusion --size 32
+	@$(BIN)/rslit recipe configs/text_to_image/small/recipe.yaml
 
 test: $(VENV)/.dev  ## all tests
 	@$(BIN)/python -m pytest
@@ -72,7 +77,12 @@ $(VENV)/.vision: pyproject.toml constraints.txt Makefile | $(BIN)/python
 	@$(PIP) -e '.[vision]'
 	@touch $@
 
+$(VENV)/.diffusion: pyproject.toml constraints.txt Makefile | $(BIN)/python
+	@echo "installing into $(VENV), some minutes the first time"
+	@$(PIP) -e '.[diffusion]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml constraints.txt Makefile | $(BIN)/python
 	@echo "installing into $(VENV), some minutes the first time"
-	@$(PIP) -e '.[locomotion,text,vision,bench,dev]'
-	@touch $@ $(VENV)/.run $(VENV)/.text $(VENV)/.vision
+	@$(PIP) -e '.[locomotion,text,vision,diffusion,bench,dev]'
+	@touch $@ $(VENV)/.run $(VENV)/.text $(VENV)/.vision $(VENV)/.diffusion

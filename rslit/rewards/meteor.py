@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rslit.errors import RslitError
 from rslit.rewards.caption import CaptionReward, Pair, References
 from rslit.rewards.caption_tokens import words
-from rslit.rewards.meteor_process import meteor_process
+from rslit.rewards.meteor_process import meteor_answers, meteor_process
 from rslit.rewards.meteor_words import meteor_form
 
 __all__ = ["MeteorReward"]
@@ -26,8 +26,9 @@ class MeteorReward(CaptionReward):
     """METEOR in [0, 1], the best over the references; an empty text gets 0.
 
     Equal to the scores per sentence of pycocoevalcap's `Meteor`. The program matches words, stems, synonyms and
-    paraphrases; the formula is computed here. It runs as one Java process, started at the first call (some seconds, 0.6
-    GB) and shared by all rewards of this Python process. Recent scores are kept: a text that comes again costs nothing.
+    paraphrases; the formula is computed here. It runs as one Java process, or two where there are cores, started at the
+    first call (some seconds, 0.6 GB each) and shared by all rewards of this Python process. Recent scores are kept: a
+    text that comes again costs nothing.
 
     Args:
         name: Column name of its scores.
@@ -62,7 +63,7 @@ class MeteorReward(CaptionReward):
         """METEOR of each pair."""
         new = [pair for pair in pairs if pair not in _scores]
         asked = {pair: line for pair in new if (line := _command(pair)) is not None}
-        answers = meteor_process().answers(list(asked.values()), self._timeout) if asked else []
+        answers = meteor_answers(list(asked.values()), self._timeout) if asked else []
         scores = dict(zip(asked, map(_score, answers), strict=True))
         _scores.update((pair, scores.get(pair, 0.0)) for pair in new)
         found = [_scores[pair] for pair in pairs]

@@ -105,7 +105,7 @@ COUNTS = "4.0 5.0 1.0 2.0 2.0 2.0 1.0 1.0 " + "0.0 " * 12 + "2.0 3.0 3.0"
 @pytest.fixture
 def answering(monkeypatch, unknown):
     process = Answering(COUNTS)
-    monkeypatch.setattr(meteor, "meteor_process", lambda: process)
+    monkeypatch.setattr(meteor, "meteor_answers", process.answers)
     return process
 
 

@@ -141,6 +141,35 @@ def test_a_java_that_does_not_start(tmp_path):
         process.answers(["a"], 30.0)
 
 
+def test_long_batches_are_halved_between_two_processes(start, monkeypatch):
+    first, second = start(ECHO), start(ECHO)
+    monkeypatch.setattr(module, "meteor_process", lambda: first)
+    monkeypatch.setattr(module, "_second_process", lambda: second)
+    monkeypatch.setattr(module, "_cores", lambda: 2)
+    lines = [f"line {k}" for k in range(41)]
+    assert module.meteor_answers(lines[:8], 30.0) == lines[:8]
+    assert second.process is None, "short batches take one"
+    assert module.meteor_answers(lines, 30.0) == lines
+    assert first.process is not None
+    assert second.process is not None
+    # What is wrong in either half is said.
+    dying = start("sys.exit(1)")
+    monkeypatch.setattr(module, "_second_process", lambda: dying)
+    with pytest.raises(RslitError, match="twice in a row"):
+        module.meteor_answers(lines, 30.0)
+    assert module.meteor_answers(lines[:8], 30.0) == lines[:8]
+    monkeypatch.setattr(module, "_cores", lambda: 1)
+    assert module.meteor_answers(lines, 30.0) == lines
+
+
+def test_cores_are_shared_among_ranks(monkeypatch):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert module._cores() == 8
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert module._cores() == 1
+
+
 def test_a_fork_starts_its_own_and_nothing_outlives_python(start, tmp_path):
     java = start(ECHO)._command[0]
     code = f"""
