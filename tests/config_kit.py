@@ -13,6 +13,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
 TEXT = [path for path in FILES if path.is_relative_to(CONFIGS / "text")]
 VISION = [path for path in FILES if path.relative_to(CONFIGS).parts[0] in ("captioning", "vqa", "grounding")]
+DIFFUSION = [path for path in FILES if path.is_relative_to(CONFIGS / "text_to_image")]
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -44,4 +45,12 @@ def run_recipe(path: Path, root: Path, **settings: str) -> None:
             for key, value in variables.items():
                 word = word.replace(f"{{{key}}}", str(value))
             assert (path.parent / word).is_file(), f"{name}: {word}"
-        assert set(stage.get("needs", [])) == {n for n in recipe["stages"] if n != name and f"{{{n}}}" in stage["run"]}
+        # That it needs all it names, itself or through others, was checked above. What it needs and does not name has
+        # worked in a folder that it names, as the stage that scores images.
+        folders = _folders(recipe, name)
+        assert all(need in folders or folders & _folders(recipe, need) for need in stage.get("needs", [])), name
+
+
+def _folders(recipe: dict[str, Any], name: str) -> set[str]:
+    """The other stages whose folders a stage's command names."""
+    return {other for other in recipe["stages"] if other != name and f"{{{other}}}" in recipe["stages"][name]["run"]}

@@ -1,6 +1,7 @@
 """Every YAML file under configs/ runs through the command line, at a size of a second.
 
-Text is in test_text_configs.py, captioning, VQA and grounding in test_vision_configs.py.
+Text is in test_text_configs.py, captioning, VQA and grounding in test_vision_configs.py, text-to-image in
+test_diffusion_configs.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from config_kit import CONFIGS, FILES, TEXT, VISION, label, load, rewards_of, run_recipe
+from config_kit import CONFIGS, DIFFUSION, FILES, TEXT, VISION, label, load, rewards_of, run_recipe
 from toy_experiment import rslit_apart
 
 from rslit.cli import main
@@ -133,7 +134,7 @@ def test_there_are_configs() -> None:
 
 def cases() -> list[Any]:
     """A strategy needs a process of its own, which takes its time."""
-    files = [path for path in FILES if path not in TEXT + VISION]
+    files = [path for path in FILES if path not in TEXT + VISION + DIFFUSION]
     slow = {path: [pytest.mark.slow] for path in files if kind_of(path) is run_strategy}
     return [pytest.param(path, id=label(path), marks=slow.get(path, [])) for path in files]
 

@@ -1,4 +1,4 @@
-"""A page of answers about images over λ: no script, no network, each image in it once."""
+"""A page of answers about images, or of drawn images, over λ: no script, no network, each image in it once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from typing import Any
 
 from PIL import Image
 
-from rslit.callbacks.image_rows import asked, by_item, given, number, point_name, said, shown_scores, weights
+from rslit.callbacks.image_rows import (
+    asked,
+    by_item,
+    given,
+    number,
+    picture_of,
+    point_name,
+    said,
+    shown_scores,
+    weights,
+)
 from rslit.callbacks.samples import bar_share, score_bounds
 
 __all__ = ["image_page"]
@@ -34,22 +44,23 @@ def image_page(experts: Sequence[str], rows: Sequence[Row], images: Mapping[Any,
     Args:
         experts: Names of the experts.
         rows: The rows of a sweep; see :func:`rslit.callbacks.samples.point_rows`.
-        images: The image of each item.
+        images: The image of each item, or of each file that was drawn.
     """
     bounds = score_bounds([shown_scores(row) for row in rows])
     items = by_item(rows)
-    addresses = {item: _address(image) for item, image in images.items()}
+    addresses = {key: _address(image) for key, image in images.items()}
     names = {address: f"i{hashlib.sha256(address.encode()).hexdigest()[:12]}" for address in addresses.values()}
-    sizes = {address: images[item].size for item, address in addresses.items()}
+    sizes = {address: images[key].size for key, address in addresses.items()}
+    pictures = {key: _Picture(names[address], *images[key].size) for key, address in addresses.items()}
     body = []
     for own in items:
-        item = own[0]["item"]
-        picture = _Picture(names[addresses[item]], *images[item].size)
-        cells = "".join(_cell(row, picture, bounds) for row in own)
-        body.append(f"<tr>{_item(own[0], picture)}{cells}</tr>")
+        cells = "".join(_cell(row, pictures[picture_of(row)], bounds) for row in own)
+        body.append(f"<tr>{_item(own[0], pictures[picture_of(own[0])])}{cells}</tr>")
+    drawn = "file" in rows[0]
     parts = {
-        "title": html.escape(f"What the soups of {_listed(experts)} say"),
-        "kind": "boxes" if "target" in rows[0] else "texts",
+        "title": html.escape(f"What the soups of {_listed(experts)} {'draw' if drawn else 'say'}"),
+        "kind": "boxes" if drawn or "target" in rows[0] else "texts",
+        "same": "prompts and the same noise of each prompt" if drawn else "images and the same sampling noise",
         "legend": _LEGEND if "target" in rows[0] else "",
         "images": "\n".join(_definition(names[a], a, *size) for a, size in sizes.items()),
         "head": "".join(map(_heading, items[0])),
@@ -116,14 +127,16 @@ def _item(row: Row, picture: _Picture) -> str:
         people = "<details><summary>what people say</summary>" + "".join(f"<p>{t}</p>" for t in texts) + "</details>"
     elif texts:
         people = f"<p class='people'>people: {', '.join(texts)}</p>"
-    svg = picture.svg(f"image of item {row['item']}", target=row.get("target"))
-    name = html.escape(str(row["item"]))
+    svg = "" if "file" in row else picture.svg(f"image of item {row['item']}", target=row.get("target"))
+    name = html.escape(f"{row['item']} · seed {row['seed']}" if "file" in row else str(row["item"]))
     return f"<th scope='row'>{svg}{question}{people}<p class='item'>{name}</p></th>"
 
 
 def _cell(row: Row, picture: _Picture, bounds: Bounds) -> str:
     drawn = ""
-    if "target" in row:
+    if "file" in row:
+        drawn = picture.svg(f"{asked(row)}, {point_name(row)} {row['label']}")
+    elif "target" in row:
         label = f"{asked(row)}: IoU {row['iou']:.2f}" if row["box"] else f"{asked(row)}: no box"
         drawn = picture.svg(label, target=row["target"], answer=row["box"])
     text = f"<p class='said'>{html.escape(said(row))}</p>" if said(row) else ""

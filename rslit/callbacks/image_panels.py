@@ -1,4 +1,4 @@
-"""Answers about images as pictures: a panel of a rollout or a validation, and a sheet of a few images over λ."""
+"""Answers about images, and drawn images, as pictures: a panel of a rollout or validation, a sheet of a few over λ."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rslit.callbacks.image_rows import (
     chosen_points,
     given,
     number,
+    picture_of,
     point_name,
     said,
     shown_scores,
@@ -36,9 +37,9 @@ def panel(items: Sequence[Sequence[Row]], images: Mapping[Any, Image.Image]) -> 
 
     Args:
         items: The rows of each item, one per answer; see :func:`rslit.callbacks.image_rows.sample_rows`.
-        images: The image of each item.
+        images: The image of each item, or of each file that was drawn.
     """
-    cells = [_item(rows, images[rows[0]["item"]]) for rows in items]
+    cells = [_item(rows, images[picture_of(rows[0])]) for rows in items]
     columns = min(_COLUMNS, len(cells))
     rows: list[Sequence[Sequence[Element]]] = [cells[k : k + columns] for k in range(0, len(cells), columns)]
     legend = _legend(items[0][0])
@@ -56,7 +57,9 @@ def _item(rows: Sequence[Row], image: Image.Image) -> list[Element]:
     for k, row in enumerate(shown, 1):
         place = f"{k}. " if several else ""
         scores = [f"{name}\N{NO-BREAK SPACE}{number(value)}" for name, value in shown_scores(row).items()]
-        if "target" in row:
+        if "file" in row:
+            cell.append(Words(" · ".join(scores), 11, MUTED))
+        elif "target" in row:
             cell.append(Words(place + " · ".join([said(row)] * bool(said(row)) + scores), 12))
         else:
             cell += [Words(place + said(row), 14), Words(" · ".join(scores), 11, MUTED)]
@@ -70,7 +73,7 @@ def sheet(rows: Sequence[Row], images: Mapping[Any, Image.Image], scale: int = 2
 
     Args:
         rows: The rows of a sweep; see :func:`rslit.callbacks.samples.point_rows`.
-        images: The image of each item.
+        images: The image of each item, or of each file that was drawn.
         scale: Pixels of a unit; a cell is 224 units wide.
     """
     bounds = score_bounds([shown_scores(row) for row in rows])
@@ -82,15 +85,17 @@ def sheet(rows: Sequence[Row], images: Mapping[Any, Image.Image], scale: int = 2
     ]
     table: list[Sequence[Sequence[Element]]] = [head]
     for own in items:
-        image = images[own[0]["item"]]
         side = CELL if "target" in own[0] else _SMALL
-        first = [Picture(image, own[0].get("target"), side=side), *_question(own[0]), *_people(own[0], 2)]
-        table.append([first, *(_answer(own[k], image, bounds) for k in points)])
+        shown = [] if "file" in own[0] else [Picture(images[picture_of(own[0])], own[0].get("target"), side=side)]
+        first = [*shown, *_question(own[0]), *_people(own[0], 2)]
+        table.append([first, *(_answer(own[k], images[picture_of(own[k])], bounds) for k in points)])
     return arrange(table, scale)
 
 
 def _answer(row: Row, image: Image.Image, bounds: Mapping[str, tuple[float, float]]) -> list[Element]:
     cell: list[Element] = []
+    if "file" in row:
+        cell.append(Picture(image))
     if "target" in row:
         cell.append(Picture(image, row["target"], [row["box"]] if row["box"] else []))
     if said(row):

@@ -1,4 +1,7 @@
-"""What to show of an answer about an image: a caption, an answer to a question, or a box; its fields say which."""
+"""What to show of an answer about an image, or of an image that was drawn; a row's fields say which.
+
+An answer is a caption, an answer to a question, or a box. A drawn image has a ``file``, a ``prompt`` and a ``seed``.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ __all__ = [
     "given",
     "images_of",
     "number",
+    "picture_of",
     "point_name",
     "said",
     "sample_rows",
@@ -60,12 +64,19 @@ def answer_row(samples: Samples, k: int) -> dict[str, Any]:
 
 
 def asked(row: Row) -> str:
-    """What the policy was asked about the image; nothing for captions."""
-    return str(row.get("question", row.get("expression", "")))
+    """What the policy was asked about the image, or to draw; nothing for captions."""
+    return str(row.get("question", row.get("expression", row.get("prompt", ""))))
+
+
+def picture_of(row: Row) -> Any:
+    """What tells which image belongs to a row: of a drawn one its file, else the item that all points share."""
+    return row.get("file", row["item"])
 
 
 def said(row: Row) -> str:
-    """What it said; nothing for a box, which is drawn."""
+    """What it said; nothing for a box, which is drawn, and for an image."""
+    if "file" in row:
+        return ""
     if "target" in row:
         return "" if row["box"] else "no box"
     return str(row.get("caption", row.get("answer"))).strip() or "(nothing)"

@@ -2,12 +2,15 @@
 
 from rslit.datamodules.base import RewardedDataModule
 from rslit.datamodules.captioning import CaptioningDataModule
+from rslit.datamodules.generated_images import GeneratedImagesDataModule
 from rslit.datamodules.grounding import GroundingDataModule
 from rslit.datamodules.locomotion import LocomotionDataModule
 from rslit.datamodules.text import TextDataModule
 from rslit.datamodules.text_prompts import Prompt, PromptSource, PromptTable
 from rslit.datamodules.text_tasks import HelpfulAssistant, MovieReview, NewsSummary, RedditSummary, StackExchange
+from rslit.datamodules.text_to_image import CaptionedImagesDataModule, PromptDataModule
 from rslit.datamodules.vqa import VqaDataModule
+from rslit.diffusion.prompts import PromptColumns
 from rslit.vision.files import (
     CaptionSource,
     CocoCaptions,
@@ -27,9 +30,11 @@ from rslit.vision.files import (
 
 __all__ = [
     "CaptionSource",
+    "CaptionedImagesDataModule",
     "CaptioningDataModule",
     "CocoCaptions",
     "EasyVqa",
+    "GeneratedImagesDataModule",
     "GroundingDataModule",
     "HelpfulAssistant",
     "HubCaptions",
@@ -43,6 +48,8 @@ __all__ = [
     "OfaQuestions",
     "OfaRegions",
     "Prompt",
+    "PromptColumns",
+    "PromptDataModule",
     "PromptSource",
     "PromptTable",
     "QuestionSource",

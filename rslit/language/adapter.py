@@ -21,21 +21,22 @@ from rslit.soup.adapters import lora_layers
 __all__ = ["adapter_config", "continued_adapter", "fresh_adapter"]
 
 
-def fresh_adapter(model: Any, lora: LoraOptions, base: str) -> Any:
+def fresh_adapter(model: Any, lora: LoraOptions, base: str, task: str | None = "CAUSAL_LM") -> Any:
     """Puts an adapter that does nothing yet on a base.
 
     Args:
         model: The base; its weights are frozen.
         lora: The adapter.
         base: Hub name or folder of the base, for the record.
+        task: PEFT's name of what the base does; None for a base that is no language model.
 
     Raises:
         RslitError: The base has no such layers, or PEFT does not take the numbers.
     """
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
+        task_type=task,
         base_model_name_or_path=base,
         r=lora.r,
         lora_alpha=lora.alpha,

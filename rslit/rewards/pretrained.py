@@ -25,27 +25,30 @@ from rslit.errors import RslitError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["Dtype", "Pretrained", "pad_right", "require"]
+__all__ = ["Dtype", "Kind", "Pretrained", "pad_right", "require"]
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+
+Kind = Literal["classifier", "encoder", "image_classifier"]
 
 # A tokenizer without a limit says so with a number like 1e30.
 _NO_LIMIT = 10**9
 
 
-def require(module: str, package: str, owner: str) -> None:
+def require(module: str, package: str, owner: str, extra: str = "text") -> None:
     """Refuses a reward whose package is missing.
 
     Args:
         module: Name to import.
         package: Name to install.
         owner: The reward, for the message.
+        extra: The extra of rslit that brings it.
 
     Raises:
         RslitError: There is no such module.
     """
     if find_spec(module) is None:
-        raise RslitError(f"{owner} needs {package}: pip install 'rslit[text]'")
+        raise RslitError(f"{owner} needs {package}: pip install 'rslit[{extra}]'")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Pretrained:
         device: "auto" is the process's GPU if there is one, else the CPU; or a torch device such as "cuda:1".
         dtype: Of the weights.
         trust_remote_code: Let the model's folder run code of its own.
+        extra: The extra of rslit that brings transformers for this reward, for messages.
 
     Raises:
         RslitError: transformers is missing, or there is no such device.
@@ -73,9 +77,10 @@ class Pretrained:
     device: str = field(default="auto", compare=False)
     dtype: Dtype = "float32"
     trust_remote_code: bool = False
+    extra: str = field(default="text", compare=False)
 
     def __post_init__(self) -> None:
-        require("transformers", "transformers", self.owner)
+        require("transformers", "transformers", self.owner, self.extra)
         if self.device == "auto":
             return
         try:
@@ -131,6 +136,19 @@ class Pretrained:
         result: PreTrainedTokenizerFast = tokenizer
         return result
 
+    def image_processor(self) -> Any:
+        """The model's image processor.
+
+        Raises:
+            RslitError: It is missing or cannot be read.
+        """
+        from transformers import AutoImageProcessor
+
+        loader: Any = AutoImageProcessor  # untyped
+        with self._reading("image processor"):
+            # By Pillow: torchvision, where it is installed, resizes to other numbers.
+            return loader.from_pretrained(self._path, backend="pil", **self._options)
+
     def max_length(self, tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig, wanted: int | None) -> int:
         """Tokens the model reads at most.
 
@@ -165,11 +183,11 @@ class Pretrained:
             )
         return None if found is None else Path(found)
 
-    def weights(self, kind: Literal["classifier", "encoder"]) -> PreTrainedModel:
+    def weights(self, kind: Kind) -> PreTrainedModel:
         """The model, frozen and in evaluation mode; the same object for every equal call in this process.
 
         Args:
-            kind: With a classification head, or the bare encoder.
+            kind: With a classification head for texts or images, or the bare encoder (also a CLIP of images and texts).
 
         Raises:
             RslitError: The weights are missing, do not fit the config, or do not hold the classification head.
@@ -239,10 +257,13 @@ class Pretrained:
 
 @functools.cache
 def _load(source: Pretrained, kind: str, device: torch.device) -> PreTrainedModel:
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    from transformers import AutoModel, AutoModelForImageClassification, AutoModelForSequenceClassification
 
-    loader: Callable[..., Any]
-    loader = AutoModelForSequenceClassification.from_pretrained if kind == "classifier" else AutoModel.from_pretrained
+    loaders: dict[str, Callable[..., Any]] = {
+        "classifier": AutoModelForSequenceClassification.from_pretrained,
+        "image_classifier": AutoModelForImageClassification.from_pretrained,
+        "encoder": AutoModel.from_pretrained,
+    }
     if source.file("model.safetensors") is None and source.file("model.safetensors.index.json") is None:
         warnings.warn(
             f"{source.owner}: {source.model} has no safetensors; its pickle is read with weights_only=True, which runs "
@@ -251,7 +272,7 @@ def _load(source: Pretrained, kind: str, device: torch.device) -> PreTrainedMode
         )
     # A resumed run loads at another step than the first one did: the generator must not notice.
     with source._reading("weights"), torch.random.fork_rng(devices=[]):
-        model, report = loader(
+        model, report = loaders[kind](
             source._path,
             dtype=getattr(torch, source.dtype),
             weights_only=True,
@@ -260,9 +281,9 @@ def _load(source: Pretrained, kind: str, device: torch.device) -> PreTrainedMode
             **source._options,
         )
     # A mean-pooled encoder never uses its pooler, and many are saved without one.
-    missing = sorted(key for key in report["missing_keys"] if kind == "classifier" or "pooler" not in key)
+    missing = sorted(key for key in report["missing_keys"] if kind != "encoder" or "pooler" not in key)
     if missing:
-        head = " and is no trained classifier" if kind == "classifier" else ""
+        head = "" if kind == "encoder" else " and is no trained classifier"
         raise RslitError(
             f"{source.owner}: {source.model} lacks {len(missing)} weights, such as {missing[0]},{head}; they would be "
             "random: choose a model that has them"

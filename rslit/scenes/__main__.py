@@ -33,9 +33,12 @@ def main(args: Sequence[str] | None = None) -> int:
         "--size", type=int, default=default.size, metavar="PIXELS", help="width and height (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=default.seed, help="other seeds, other scenes (%(default)s)")
+    parser.add_argument(
+        "--objects", type=int, metavar="N", help="1: scenes of one shape, with prompts for text-to-image"
+    )
     given = parser.parse_args(args)
     try:
-        world = World(given.train, given.val, given.test, given.size, given.seed)
+        world = World(given.train, given.val, given.test, given.size, given.seed, given.objects)
         written = write_world(given.out, world)
     except RslitError as error:
         print(f"rslit: error: {error}", file=sys.stderr)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rslit.errors import RslitError
 from rslit.scenes.draw import draw_scene, jpeg
-from rslit.scenes.formats import MOST_PICTURES, Files, make_picture
+from rslit.scenes.formats import MOST_PICTURES, Files, make_picture, make_single
+from rslit.scenes.single import LARGE_FROM, PARTS, prompts
 from rslit.scenes.world import SPLITS, area_limits
 
 __all__ = ["World", "write_world"]
@@ -30,6 +31,7 @@ class World:
         test: How many to test on.
         size: Their width and height in pixels.
         seed: Other seeds, other scenes.
+        objects: 1 for scenes of one shape and prompts to draw; None for scenes of two to five.
     """
 
     train: int = 3000
@@ -37,6 +39,7 @@ class World:
     test: int = 500
     size: int = 64
     seed: int = 0
+    objects: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers.
@@ -49,6 +52,8 @@ class World:
                 raise RslitError(f"--{split} {getattr(self, split)}: must be from 1 to {MOST_PICTURES}")
         if not 32 <= self.size <= 1024:
             raise RslitError(f"--size {self.size}: must be from 32 to 1024 pixels")
+        if self.objects not in (None, 1):
+            raise RslitError(f"--objects {self.objects}: must be 1; leave it out for scenes of two to five")
 
 
 def write_world(out: Path, world: World) -> bool:
@@ -65,6 +70,8 @@ def write_world(out: Path, world: World) -> bool:
     refcoco/{refs(unc),instances}.json                           RefCOCO, the references as JSON
     world.json                                                   the parameters, the files' sizes
     ```
+
+    A world of single shapes has nothing of VQA and RefCOCO, but ``prompts/{train,test}.txt``, one prompt a line.
 
     Args:
         out: The folder.
@@ -114,12 +121,14 @@ def _alone(out: Path) -> Iterator[Path]:
 
 
 def _parameters(world: World) -> dict[str, int]:
-    return {"edition": _EDITION, **asdict(world)}
+    # What is left out is not named: worlds of several things are older than `objects`.
+    return {"edition": _EDITION, **{key: value for key, value in asdict(world).items() if value is not None}}
 
 
 def _sizes(folder: Path) -> dict[str, int]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files if path.suffix == ".json"}
+    texts = [path for path in files if path.suffix in (".json", ".txt")]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in texts}
 
 
 def _images(folder: Path) -> int:
@@ -145,12 +154,19 @@ def _check(out: Path, world: World) -> None:
 
 
 def _fill(folder: Path, world: World) -> None:
-    for name in ("images/train2014", "images/val2014", "annotations", "vqa", "refcoco"):
+    single = world.objects == 1
+    make = make_single if single else make_picture
+    for name in (
+        "images/train2014",
+        "images/val2014",
+        "annotations",
+        *(("prompts",) if single else ("vqa", "refcoco")),
+    ):
         (folder / name).mkdir(parents=True)
-    files = Files()
+    files = Files(single)
     for split in SPLITS:
         for index in range(getattr(world, split)):
-            picture = make_picture(world.seed, split, index, world.size)
+            picture = make(world.seed, split, index, world.size)
             image = folder / "images" / picture.folder / f"{picture.stem}.jpg"
             image.write_bytes(jpeg(draw_scene(picture.scene)))
             files.add(picture)
@@ -158,6 +174,10 @@ def _fill(folder: Path, world: World) -> None:
         with (folder / name).open("w", encoding="utf-8") as file:
             file.writelines(chunks)
     small_below, large_from = area_limits(world.size)
+    if single:
+        small_below = large_from = LARGE_FROM * world.size**2
+        for part in PARTS:
+            (folder / "prompts" / f"{part}.txt").write_text("".join(f"{text}\n" for text in prompts(part)))
     manifest = {
         "parameters": _parameters(world),
         "box_area": {"small_below": small_below, "large_from": large_from},

@@ -16,9 +16,10 @@ from rslit.scenes.captions import caption_scene
 from rslit.scenes.expressions import refer_to
 from rslit.scenes.questions import Question, ask_about
 from rslit.scenes.shapes import SHAPES, area, outline
+from rslit.scenes.single import captions_of, sample_single
 from rslit.scenes.world import SPLITS, Scene, sample_scene
 
-__all__ = ["MOST_PICTURES", "Files", "Picture", "make_picture", "question_type", "tokens"]
+__all__ = ["MOST_PICTURES", "Files", "Picture", "make_picture", "make_single", "question_type", "tokens"]
 
 MOST_PICTURES = 999_999
 """How many pictures a split may have; VQA's question ids still fit 32 bits then."""
@@ -49,9 +50,9 @@ class Picture:
         split: "train", "val" or "test".
         index: Its number in the split, from 0.
         scene: What is drawn.
-        captions: Five.
-        questions: Six.
-        expressions: For each thing of the scene, one to three.
+        captions: Five; of a scene of one shape, two or three.
+        questions: Six; none of a scene of one shape.
+        expressions: For each thing of the scene, one to three; none in a scene of one shape.
     """
 
     split: str
@@ -93,6 +94,12 @@ def make_picture(seed: int, split: str, index: int, size: int = 64) -> Picture:
     )
 
 
+def make_single(seed: int, split: str, index: int, size: int = 32) -> Picture:
+    """The picture of one shape with this number; see :mod:`rslit.scenes.single`."""
+    scene = sample_single(seed, split, index, size)
+    return Picture(split, index, scene, captions_of(scene, split, Random(f"{seed}/{split}/{index}/told")), (), ())
+
+
 def tokens(text: str) -> list[str]:
     """Words in lower case without punctuation, as in Karpathy's and RefCOCO's files."""
     return re.findall(r"[a-z0-9]+", text.lower())
@@ -125,22 +132,30 @@ class _Document:
 
 
 class Files:
-    """The annotation files of a world, filled picture by picture."""
+    """The annotation files of a world, filled picture by picture.
 
-    def __init__(self) -> None:
+    Args:
+        single: Of a world of single shapes, about which nothing is asked: no files of VQA and RefCOCO.
+    """
+
+    def __init__(self, single: bool = False) -> None:
         self._documents: dict[str, tuple[_Document, tuple[str, ...]]] = {}
         self._karpathy_images = self._karpathy_sentences = 0
         coco = {"info": _INFO, "licenses": [_LICENSE]}
         for part in ("train2014", "val2014"):
-            vqa = {"info": _INFO, "license": _LICENSE, "data_subtype": part, "data_type": "mscoco"}
             self._new(f"annotations/captions_{part}.json", coco, "images", "annotations")
             with_categories = coco | {"categories": _CATEGORIES}
             self._new(f"annotations/instances_{part}.json", with_categories, "images", "annotations")
+            if single:
+                continue
+            vqa = {"info": _INFO, "license": _LICENSE, "data_subtype": part, "data_type": "mscoco"}
             questions = vqa | {"task_type": "Open-Ended"}
             self._new(f"vqa/v2_OpenEnded_mscoco_{part}_questions.json", questions, "questions")
             self._new(f"vqa/v2_mscoco_{part}_annotations.json", vqa, "annotations")
         self._new("dataset_coco.json", {"dataset": "coco"}, "images")
-        self._new("refcoco/instances.json", coco | {"categories": _CATEGORIES}, "images", "annotations")
+        self._single = single
+        if not single:
+            self._new("refcoco/instances.json", coco | {"categories": _CATEGORIES}, "images", "annotations")
         self._refs: list[str] = []
 
     def _new(self, name: str, head: Mapping[str, Any], *lists: str) -> None:
@@ -154,7 +169,8 @@ class Files:
         for name, (document, lists) in self._documents.items():
             yield name, document.chunks(lists)
         # The official file is a pickled list; this is the same list.
-        yield "refcoco/refs(unc).json", ("[\n", ",\n".join(self._refs), "\n]\n")
+        if not self._single:
+            yield "refcoco/refs(unc).json", ("[\n", ",\n".join(self._refs), "\n]\n")
 
     def add(self, picture: Picture) -> None:
         """Adds a picture to all files."""
@@ -176,7 +192,8 @@ class Files:
             "id": picture.id,
         }
         captions, instances = (f"annotations/{kind}_{picture.folder}.json" for kind in ("captions", "instances"))
-        for file in (captions, instances, "refcoco/instances.json"):
+        refcoco = () if self._single else ("refcoco/instances.json",)
+        for file in (captions, instances, *refcoco):
             self._add(file, "images", image)
         for k, caption in enumerate(picture.captions):
             self._add(captions, "annotations", {"image_id": picture.id, "id": picture.id * 10 + k, "caption": caption})
@@ -192,7 +209,7 @@ class Files:
                 "category_id": SHAPES.index(thing.shape) + 1,
                 "id": picture.id * 10 + k,
             }
-            for file in (instances, "refcoco/instances.json"):
+            for file in (instances, *refcoco):
                 self._add(file, "annotations", annotation)
 
     def _add_karpathy(self, picture: Picture) -> None:

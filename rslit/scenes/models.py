@@ -4,9 +4,11 @@
 |---|---|---|
 | captioner | VisionEncoderDecoderModel (ViT and GPT-2) | captioning |
 | unified | PaliGemmaForConditionalGeneration, 32 location tokens | VQA and grounding |
+| pixel_diffusion | IFPipeline of diffusers, of a world of one-shape scenes | text-to-image |
+| classifier | ResNetForImageClassification, trained here, of such a world | to check what was drawn |
 
-They know the world's words and nothing else: the first stage of a recipe teaches them by cross-entropy. Beside the
-unified one stand grounded captions, `grounded_captions.json`, for it to begin with.
+The others know the world's words and nothing else: the first stage of a recipe teaches them. Beside the unified one
+stand grounded captions, `grounded_captions.json`, for it to begin with.
 """
 
 from __future__ import annotations
@@ -24,13 +26,26 @@ from rslit.errors import RslitError
 from rslit.scenes.grounded import write_grounded_captions
 from rslit.vision.box_codecs import PaliGemmaBoxCodec
 
-__all__ = ["CODEC", "GROUNDED", "KINDS", "easy_vqa_texts", "main", "save_model", "world_texts"]
+__all__ = ["CODEC", "DRAWING", "GROUNDED", "KINDS", "easy_vqa_texts", "main", "save_model", "world_texts"]
 
 #: How the unified model writes boxes: with half a bin, a pixel, to either side.
 CODEC = PaliGemmaBoxCodec(32)
 GROUNDED = "grounded_captions.json"
 _SPECIAL = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>"}
 _HIDDEN = 96
+
+
+def caption_texts(world: Path) -> list[str]:
+    """The captions of a world's training images.
+
+    Raises:
+        RslitError: There is no world.
+    """
+    try:
+        captions = json.loads((world / "annotations" / "captions_train2014.json").read_text())["annotations"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RslitError(f"{world} is no world of scenes ({error}); run `python -m rslit.scenes {world}`") from None
+    return [row["caption"] for row in captions]
 
 
 def world_texts(world: Path) -> list[str]:
@@ -40,7 +55,6 @@ def world_texts(world: Path) -> list[str]:
         RslitError: There is no world.
     """
     try:
-        captions = json.loads((world / "annotations" / "captions_train2014.json").read_text())["annotations"]
         questions = json.loads((world / "vqa" / "v2_OpenEnded_mscoco_train2014_questions.json").read_text())[
             "questions"
         ]
@@ -48,7 +62,7 @@ def world_texts(world: Path) -> list[str]:
         refs = json.loads((world / "refcoco" / "refs(unc).json").read_text())
     except (OSError, ValueError, KeyError) as error:
         raise RslitError(f"{world} is no world of scenes ({error}); run `python -m rslit.scenes {world}`") from None
-    texts = [row["caption"] for row in captions] + [row["question"] for row in questions]
+    texts = caption_texts(world) + [row["question"] for row in questions]
     texts += [answer["answer"] for row in answered for answer in row["answers"]]
     return texts + [sentence["sent"] for ref in refs if ref["split"] == "train" for sentence in ref["sentences"]]
 
@@ -63,6 +77,36 @@ def easy_vqa_texts() -> list[str]:
 
     rows = EasyVqa().rows("train")
     return [row.question for row in rows] + [answer for row in rows for answer in row.answers]
+
+
+def save_pipeline(world: Path, folder: Path, size: int, seed: int = 0) -> None:
+    """Writes a fresh text-to-image pipeline that knows the words of a world's captions."""
+    from diffusers.utils import logging
+
+    from rslit.scenes.pipeline import fresh_pipeline
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    pipe = fresh_pipeline(caption_texts(world), size, seed)
+    _save([pipe], folder)
+
+
+def save_classifier(world: Path, folder: Path, size: int, seed: int = 0) -> None:
+    """Trains a classifier of one-shape scenes, says how good it is, and writes it."""
+    from rslit.scenes.classifier import accuracy, processor, train_classifier
+
+    model = train_classifier(world, seed)
+    print(f"{folder}: tells colour and shape of {accuracy(world, model):.1%} of the held-out images")
+    _save([model, processor(size)], folder)
+
+
+def _save(pieces: Sequence[Any], folder: Path) -> None:
+    """Writes a model's folder, which appears once it is whole."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for piece in pieces:
+        piece.save_pretrained(part)
+    part.rename(folder)
 
 
 def save_model(kind: str, texts: Iterable[str], folder: Path, size: int = 64, seed: int = 0) -> None:
@@ -80,14 +124,10 @@ def save_model(kind: str, texts: Iterable[str], folder: Path, size: int = 64, se
 
     logging: Any = utils.logging  # untyped
     logging.disable_progress_bar()
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, tokenizer, processor = KINDS[kind](texts, size)
-    for piece in (model, tokenizer, processor):
-        piece.save_pretrained(part)
-    part.rename(folder)
+        pieces = KINDS[kind](texts, size)
+    _save(pieces, folder)
 
 
 def _tokenizer(texts: Iterable[str], extra: Sequence[str] = ()) -> Any:
@@ -184,6 +224,13 @@ KINDS: dict[str, Callable[[Iterable[str], int], tuple[Any, Any, Any]]] = {
 }
 
 
+#: What text-to-image needs, of worlds of one-shape scenes.
+DRAWING: dict[str, Callable[[Path, Path, int], None]] = {
+    "classifier": save_classifier,
+    "pixel_diffusion": save_pipeline,
+}
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """The command line.
 
@@ -196,17 +243,20 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("world", type=Path, help="folder that `python -m rslit.scenes` wrote")
     parser.add_argument("out", type=Path, help="folder that gets a folder for each model")
-    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=[*KINDS, *DRAWING], default=list(KINDS))
     parser.add_argument("--size", type=int, default=64, metavar="PIXELS", help="of images (%(default)s)")
     parser.add_argument("--easy-vqa", action="store_true", help="know the words of the package easy-vqa too")
     given = parser.parse_args(args)
     try:
         missing = [kind for kind in given.kinds if not (given.out / kind).exists()]
-        texts = world_texts(given.world) if missing else []
-        if missing and given.easy_vqa:
+        texts = world_texts(given.world) if set(missing) & set(KINDS) else []
+        if texts and given.easy_vqa:
             texts += easy_vqa_texts()
         for kind in missing:
             given.out.mkdir(parents=True, exist_ok=True)
+            if kind in DRAWING:
+                DRAWING[kind](given.world, given.out / kind, given.size)
+                continue
             if kind == "unified":
                 write_grounded_captions(given.world, given.out / GROUNDED, CODEC)
             save_model(kind, texts, given.out / kind, given.size)

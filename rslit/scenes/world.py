@@ -11,7 +11,7 @@ from random import Random
 
 from rslit.scenes.shapes import SHAPES, Box, contains, height, outline
 
-__all__ = ["BACKGROUNDS", "COLOURS", "SIZES", "SPLITS", "Scene", "Thing", "area_limits", "sample_scene"]
+__all__ = ["BACKGROUNDS", "COLOURS", "SIZES", "SPLITS", "Scene", "Thing", "area_limits", "sample_scene", "split_of"]
 
 Rgb = tuple[int, int, int]
 
@@ -107,11 +107,12 @@ def sample_scene(seed: int, split: str, index: int, size: int = 64) -> Scene:
     rng = Random(f"{seed}/{split}/{index}/scene")
     while True:
         scene = _attempt(rng, size)
-        if scene is not None and _split_of(scene) == split:
+        if scene is not None and split_of(scene) == split:
             return scene
 
 
-def _split_of(scene: Scene) -> str:
+def split_of(scene: Scene) -> str:
+    """The split that a scene may be in: half of all are to train on, a quarter each to validate and to test on."""
     content = repr((scene.size, scene.background, sorted((t.shape, t.colour, t.box) for t in scene.things)))
     byte = hashlib.sha256(content.encode()).digest()[0]
     return "train" if byte < 128 else "val" if byte < 192 else "test"

@@ -25,6 +25,7 @@ _PIPELINES = {
     "CaptioningModule": "image-to-text",
     "VqaModule": "visual-question-answering",
     "GroundingModule": "image-text-to-text",
+    "TextToImageModule": "text-to-image",
 }
 
 _SPACES = {
@@ -40,7 +41,8 @@ class Export:
 
     Attributes:
         name: The folder's name.
-        library: Who loads it: "rslit" an ingredient, "peft" an adapter, "transformers" a merged model.
+        library: Who loads it: "rslit" an ingredient, "peft" an adapter, "transformers" or "diffusers" a merged
+            model.
         base: Hub name or folder of the base model, if there is one.
         soup: The soup.
         report: λ, and what storing did to it.
@@ -48,7 +50,7 @@ class Export:
     """
 
     name: str
-    library: Literal["rslit", "peft", "transformers"]
+    library: Literal["rslit", "peft", "transformers", "diffusers"]
     base: str | None
     soup: Soup
     report: PourReport
@@ -57,7 +59,12 @@ class Export:
     @property
     def ingredient(self) -> bool:
         """Whether the folder is an ingredient too."""
-        return self.library != "transformers" and self.soup.space != "delta"
+        return not self.merged and self.soup.space != "delta"
+
+    @property
+    def merged(self) -> bool:
+        """Whether the folder is a whole model."""
+        return self.library in ("transformers", "diffusers")
 
 
 def card(export: Export) -> str:
@@ -78,7 +85,7 @@ def card(export: Export) -> str:
         else "here of one expert alone,\nso that nothing is interpolated."
     )
     flags = f" --space {soup.space}" if soup.space == "delta" else ""
-    flags += " --merged" if export.library == "transformers" else ""
+    flags += " --merged" if export.merged else ""
     base = f"- Base model: `{export.base}`\n" if export.base else ""
     return f"""---
 {_head(export)}
@@ -115,7 +122,7 @@ rslit soup --ingredients {" ".join(soup.names)} --lam {format_lam(report.lam)} -
 
 
 def _head(export: Export) -> str:
-    tags = {"rslit": "", "peft": "lora, ", "transformers": ""}[export.library]
+    tags = "lora, " if export.library == "peft" else ""
     lines = [f"library_name: {export.library}", f"tags: [{tags}rewarded-soups, model-merging]"]
     if export.base and export.library != "rslit":
         tag = _PIPELINES.get(_info(export).task.rpartition(".")[2], "text-generation")
@@ -141,6 +148,16 @@ state = Ingredient.load("{name}").state_dict()
         case "rslit":
             return f'{own}\nor, without rslit, `safetensors.torch.load_file("{name}/{WEIGHTS}")`.\n'
         case "peft":
+            if "pipeline" in base:
+                part, origin = base["component"], json.dumps(export.base, ensure_ascii=False)
+                return f"""```python
+from diffusers import DiffusionPipeline
+from peft import PeftModel
+
+pipe = DiffusionPipeline.from_pretrained({origin})
+pipe.{part} = PeftModel.from_pretrained(pipe.{part}, "{name}").merge_and_unload()
+```
+"""
             again = f"\nIt is an ingredient of rslit, too:\n\n{own}" if export.ingredient else ""
             return f"""```python
 from peft import PeftModel
@@ -150,6 +167,14 @@ base = {kind}.from_pretrained({json.dumps(export.base, ensure_ascii=False)})
 model = PeftModel.from_pretrained(base, "{name}")
 ```
 {again}"""
+        case "diffusers":
+            return f"""```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("{name}")
+image = pipe("a prompt").images[0]
+```
+"""
         case "transformers":
             parts = {"model": kind, "tokenizer": "AutoTokenizer"}
             if "class" in base:

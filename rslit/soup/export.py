@@ -11,6 +11,7 @@ from typing import Any
 
 import rslit
 from rslit.errors import RslitError
+from rslit.soup.base_load import library_of
 from rslit.soup.card import RECIPE, Export, card
 from rslit.soup.checks import base_of
 from rslit.soup.info import INFO, IngredientInfo
@@ -45,7 +46,7 @@ def export_soup(
       are streamed, so the model may be larger than memory. A soup of LoRA ingredients in space factors is a PEFT
       adapter as well, of the experts' rank.
     - In space delta a PEFT adapter whose rank is the sum of the experts' ranks, with the recipe in `soup.json`.
-    - Merged: a model folder for `transformers`, with the recipe in `soup.json`.
+    - Merged: a model folder for `transformers` or a pipeline's for `diffusers`, with the recipe in `soup.json`.
 
     Args:
         paths: Ingredients, or ingredients by expert name.
@@ -85,7 +86,7 @@ def export_soup(
     with new_folder(out, INFO, RECIPE) as folder:
         if merged and base is not None:
             report = write_merged(soup, exact, base, folder)
-            export = Export(name, "transformers", origin, soup, report, table)
+            export = Export(name, library_of(base), origin, soup, report, table)
         elif soup.adapters:
             report = _write_adapter(soup, exact, origin or "", folder)
             export = Export(name, "peft", origin, soup, report, table)

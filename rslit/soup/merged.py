@@ -1,67 +1,27 @@
-"""A soup merged into its base model: a folder that plain `transformers` loads."""
+"""A soup merged into its base model: a folder that plain `transformers` or `diffusers` loads."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rslit.errors import RslitError
-from rslit.soup.base import base_fingerprint
+from rslit.soup.base_load import load_base
 from rslit.soup.lora import LoraStack, linear_at
 from rslit.soup.rounding import PourReport, Rounding
 from rslit.soup.soup import Soup
 from rslit.soup.streaming import HALVES
 
-__all__ = ["load_base", "write_merged"]
-
-
-def load_base(record: Mapping[str, str]) -> nn.Module:
-    """The base model in the dtype it is stored in.
-
-    Args:
-        record: ``config.base`` of an ingredient: hub name or folder, fingerprint, and how it was loaded. Without a
-            ``class`` of transformers it is a causal language model.
-
-    Warns:
-        UserWarning: The experts were trained on the base quantised: whether it is the same cannot be seen.
-
-    Raises:
-        RslitError: There is no such model, it is another one than the experts', or transformers is not installed.
-    """
-    name, extra = record["name"], {key: record[key] for key in ("revision", "gguf_file") if key in record}
-    try:
-        import transformers
-    except ImportError:
-        raise RslitError("--merged needs transformers; install rslit[text]") from None
-    packed = {"quantization_config": transformers.GgufConfig(dequantize=True)} if "gguf_file" in record else {}
-    kind: Any = getattr(transformers, record.get("class", "AutoModelForCausalLM"), None)
-    if not hasattr(kind, "from_pretrained"):
-        raise RslitError(f"config.base of the ingredients: transformers has no model class '{record['class']}'")
-    try:
-        model: nn.Module = kind.from_pretrained(name, dtype="auto", **extra, **packed)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise RslitError(
-            f"base model '{name}' of the ingredients cannot be loaded ({reason}); put it there, or correct config.base "
-            "in their ingredient.json"
-        ) from error
-    if "quantization" in record:
-        text = f"the experts were trained on {name} in {record['quantization']}; whether its weights are still the same"
-        warnings.warn(f"{text} cannot be checked, and merged into the full ones the soup is another", stacklevel=4)
-    elif base_fingerprint(model) != record["fingerprint"]:
-        raise RslitError(f"base model '{name}' is not the one the experts were trained on; put that one there")
-    return model
+__all__ = ["write_merged"]
 
 
 def write_merged(soup: Soup, exact: dict[str, Fraction], base: Mapping[str, str], folder: Path) -> PourReport:
-    """Write the soup at λ as a model folder with weights, configuration, generation defaults and tokenizer.
+    """Write the soup at λ as the folder of a model, with generation defaults and tokenizer, or of a whole pipeline.
 
     Weights are computed in float32 and stored in the base's dtype.
 
@@ -81,12 +41,11 @@ def write_merged(soup: Soup, exact: dict[str, Fraction], base: Mapping[str, str]
     Raises:
         RslitError: The base cannot be loaded, or is not the experts'.
     """
-    model = load_base(base)
+    loaded = load_base(base)
     with torch.no_grad():
-        rounding = _merge_lora(soup, exact, model) if soup.adapters else _pour(soup, exact, model)
-    saved: Any = model
-    saved.save_pretrained(folder)
-    _save_processors(base, folder)
+        merge = _merge_lora if soup.adapters else _pour
+        rounding = merge(soup, exact, loaded.model)
+    loaded.save(folder)
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -131,20 +90,3 @@ def _merge_lora(soup: Soup, exact: dict[str, Fraction], model: nn.Module) -> Rou
         weight.copy_(wanted)
         rounding.add(weight, experts, wanted)
     return rounding
-
-
-def _save_processors(base: Mapping[str, str], folder: Path) -> None:
-    """The tokenizer and, of a model that looks at images, the image processor."""
-    from transformers import AutoImageProcessor, AutoTokenizer
-
-    loaders: dict[str, Any] = {"tokenizer": AutoTokenizer}
-    if "class" in base:
-        loaders["image processor"] = AutoImageProcessor
-    origin = base.get("processor", base["name"])
-    for what, loader in loaders.items():
-        try:
-            loader.from_pretrained(origin, revision=base.get("revision", "main")).save_pretrained(folder)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
-            text = f"{origin} has no {what} to copy ({reason}); the folder has none"
-            warnings.warn(text, UserWarning, stacklevel=4)

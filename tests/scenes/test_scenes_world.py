@@ -35,12 +35,12 @@ def test_pictures_stay_what_they_are() -> None:
 
 def test_no_seed_puts_a_scene_into_two_splits() -> None:
     """Which split a scene is in follows from the scene: nothing else could keep different seeds apart."""
-    from rslit.scenes.world import _split_of
+    from rslit.scenes.world import split_of
 
     for number, scene in enumerate(SCENES):
-        assert _split_of(scene) == SPLITS[number // 60]
+        assert split_of(scene) == SPLITS[number // 60]
         turned = Scene(scene.size, scene.background, scene.things[::-1])
-        assert _split_of(turned) == _split_of(scene)  # the same picture
+        assert split_of(turned) == split_of(scene)  # the same picture
 
 
 def test_scenes_have_what_tasks_need() -> None:
