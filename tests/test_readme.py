@@ -13,13 +13,17 @@ import pytest
 import torch
 import transformers
 import yaml
+from diffusers import DiffusionPipeline
 from peft import PeftModel
+from tiny_pipelines import save_pipeline
 from toy_experiment import fit
+from toy_runs import fit_config, run_config
 from toy_text import fit_text
 from toy_vision_runs import fit_vision
 from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
 
 from rslit.cli import main
+from rslit.scenes import World, write_world
 from rslit.soup import Ingredient
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +57,7 @@ def test_make_targets_exist() -> None:
         "soup-captioning": "rslit recipe configs/captioning/small/recipe.yaml",
         "soup-vqa": "rslit recipe configs/vqa/small/recipe.yaml",
         "soup-grounding": "rslit recipe configs/grounding/small/recipe.yaml",
+        "soup-images": "rslit recipe configs/text_to_image/small/recipe.yaml",
         "test": "pytest",
     }
     assert targets == list(runs)
@@ -62,9 +67,9 @@ def test_make_targets_exist() -> None:
 
 
 def test_commands(after_make_soup: Path) -> None:
-    assert [c[1] for c in COMMANDS] == ["soup", "front", "soup", "soup"]
+    assert [c[1] for c in COMMANDS] == ["soup", "front", "soup", "soup", "soup"]
     for command in COMMANDS:
-        if "movie_review" not in command[3] and "captioning" not in command[3]:
+        if not any(task in command[3] for task in ("movie_review", "captioning", "text_to_image")):
             assert main(command[1:]) == 0
     assert Ingredient.load(after_make_soup / "runs/my-soup").info.config["soup"]
     assert (after_make_soup / "runs/my-front/front.png").is_file()
@@ -113,6 +118,42 @@ def test_soup_of_captioners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         torch.testing.assert_close(weights[key], (ingredient.tensor(key) + other) / 2)
     assert AutoImageProcessor.from_pretrained(out, backend="pil") is not None
     assert AutoTokenizer.from_pretrained(out).vocab_size
+
+
+def test_soup_of_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command for images from prompts, on a tiny pipeline; diffusers loads what it writes."""
+    (command,) = [c for c in COMMANDS if "text_to_image" in c[3]]
+    save_pipeline("pixel", tmp_path / "base")
+    write_world(tmp_path / "world", World(12, 6, 1, 32))
+
+    def write(config: Mapping[str, object], name: str) -> Path:
+        (tmp_path / name).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        return tmp_path / name
+
+    source = {"class_path": "rslit.datamodules.KarpathyCaptions", "init_args": {"folder": str(tmp_path / "world")}}
+    data = {"source": source, "batch_size": 4, "rollouts_per_epoch": 1, "eval_items": 1}
+    model = {
+        "policy": {"base": str(tmp_path / "base")},
+        "reward": {"class_path": "rslit.rewards.ColourfulnessReward"},
+        "drawing": {"steps": 1, "rows": 1},
+    }
+    for expert, seed in (("colourfulness", 0), ("compressibility", 1)):
+        config = run_config(
+            {"class_path": "rslit.modules.TextToImageModule", "init_args": model},
+            {"class_path": "rslit.datamodules.CaptionedImagesDataModule", "init_args": data},
+            {"seed_everything": seed, "trainer__max_epochs": 1, "trainer__callbacks": [called(expert)]},
+        )
+        made = fit_config(write, config, tmp_path, expert)
+        shutil.copytree(made / "last", tmp_path / f"runs/text_to_image/{expert}/ingredients/last")
+    monkeypatch.chdir(tmp_path)
+    assert main(command[1:]) == 0
+    pipe = DiffusionPipeline.from_pretrained(command[command.index("--out") + 1])
+    weights = dict(pipe.unet.named_parameters())
+    one, two = (
+        Ingredient.load(f"runs/text_to_image/{n}/ingredients/last") for n in ("colourfulness", "compressibility")
+    )
+    for key in one.info.trainable_keys:
+        torch.testing.assert_close(weights[key], (one.tensor(key) + two.tensor(key)) / 2)
 
 
 def called(expert: str) -> dict[str, object]:

@@ -59,7 +59,9 @@ def test_copies_pickles_sharing_and_module_trees(folder):
     assert copy.deepcopy(module).reward(SAMPLES).tolist() == values
     assert pickle.loads(pickle.dumps(module.reward))(SAMPLES).tolist() == values  # noqa: S301
     other = ImageClassifierReward(str(folder), "third", "third", device="cpu")
-    assert other._source.weights("image_classifier") is module.reward._source.weights("image_classifier")
+    assert other._classifier._source.weights("image_classifier") is module.reward._classifier._source.weights(
+        "image_classifier"
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert module.reward(SAMPLES).tolist() == values
 
@@ -100,7 +102,7 @@ def test_models_that_classify_no_images(folder, tmp_path):
 
 def test_nan_and_lack_of_memory(folder, monkeypatch):
     reward = ImageClassifierReward(str(folder), "third", "r", batch_size=2)
-    network = reward._source.weights("image_classifier")
+    network = reward._classifier._source.weights("image_classifier")
     whole = network.forward
 
     def broken(**inputs):
