@@ -47,7 +47,9 @@ def test_every_word_is_a_token(world: Path) -> None:
     assert len(tokenizer("a zebra").input_ids) > 4
 
 
-def test_the_command_writes_both(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+def test_the_command_writes_both(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("rslit.scenes.classifier.train_classifier.__defaults__", (0, 5, 8, 2e-3))
     given = [str(world), str(tmp_path / "models"), "--kinds", "classifier", "pixel_diffusion", "--size", "32"]
     for said in ("new", "there"):
