@@ -122,11 +122,14 @@ def train(kind: str, shape: Shape, trained: str, make: Callable[[str], Contender
         figures = f"{statistics.median(rates):.2f} | {min(rates):.2f} to {max(rates):.2f} | {step:.0f} | {cpu:.1f}"
         print(f"| {NAMES[name]} | {contender.ready['what']} | {figures} | {contender.rounds[-1]['peak']:.0f} |")
     if {"rslit", "loop"} <= contenders.keys():
-        print("\n" + verdict("rslit / diffusers' loop", ratios(contenders, "loop", "rslit"), SLOWER))
+        print(
+            "\n"
+            + verdict("rslit / diffusers' loop", ratios(contenders, "loop", "rslit"), None if given.tiny else SLOWER)
+        )
     if {"rslit", "kept"} <= contenders.keys():
         costs = json.loads((given.folder / kind / "costs.json").read_text())
         counted = f"; by arithmetic alone {saved(costs, trained):.2f}"
-        target = FASTER if shape.vae else None
+        target = FASTER if shape.vae and not given.tiny else None
         print("\n" + verdict("kept / not kept", ratios(contenders, "rslit", "kept"), target, counted), flush=True)
 
 

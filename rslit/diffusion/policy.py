@@ -63,7 +63,10 @@ class DiffusionPolicy:
     def to(self, device: torch.device) -> None:
         """Moves what Lightning does not know of."""
         for name, component in self.pipe.components.items():
-            if isinstance(component, nn.Module) and name != self.family.denoiser:
+            if not isinstance(component, nn.Module) or name == self.family.denoiser:
+                continue
+            # Moving what is there already would walk through all of its modules, at every step.
+            if next(component.parameters()).device != device:
                 component.to(device)
 
     # -- what is kept ---------------------------------------------------------------------------------------------
