@@ -1,4 +1,7 @@
-"""Every YAML file of text-to-image runs as its recipe runs it; the paper's values stand in them; what is refused."""
+"""Every YAML file of text-to-image runs as its recipe runs it; the paper's values stand in them; what is refused.
+
+One file: all its tests look at the same stages, which are run once.
+"""
 
 from __future__ import annotations
 

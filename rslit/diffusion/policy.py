@@ -52,7 +52,12 @@ class DiffusionPolicy:
     @property
     def _scale(self) -> int:
         """Pixels per latent, to a side."""
-        return int(self.pipe.vae_scale_factor) if hasattr(self.pipe, "vae") else 1
+        return 1 if self._vae is None else int(self.pipe.vae_scale_factor)
+
+    @property
+    def _vae(self) -> Any:
+        """None in pixel space."""
+        return getattr(self.pipe, "vae", None)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,7 +101,7 @@ class DiffusionPolicy:
             Both float32 (B, C, h, w), scaled as the denoiser knows them; in pixel space in [-1, 1], and deviation 0.
         """
         images = pixels.float() / 127.5 - 1
-        vae = getattr(self.pipe, "vae", None)
+        vae = self._vae
         if vae is None:
             return images, torch.zeros_like(images)
         found = vae.encode(images.to(vae.device, vae.dtype))
@@ -177,7 +182,7 @@ class DiffusionPolicy:
                     num_inference_steps=options.steps,
                     guidance_scale=options.guidance,
                     generator=[torch.Generator("cpu").manual_seed(seeds[k]) for k in full],
-                    output_type="latent" if hasattr(self.pipe, "vae") else "pt",
+                    output_type="pt" if self._vae is None else "latent",
                     return_dict=False,
                     **given,
                 )[0]
@@ -193,8 +198,8 @@ class DiffusionPolicy:
         """
         # In the VAE's dtype, whatever the Trainer's: some overflow in float16 (SDXL's does), and give black images.
         with torch.autocast(latents.device.type, enabled=False):
-            if hasattr(self.pipe, "vae"):
-                vae = self.pipe.vae
+            vae = self._vae
+            if vae is not None:
                 latents = latents.to(vae.dtype) / vae.config.scaling_factor + _shift(vae)
                 latents = vae.decode(latents, return_dict=False)[0]
             pixels = latents.float() / 2 + 0.5
@@ -214,8 +219,7 @@ class DiffusionPolicy:
         if not (isinstance(kind, type) and hasattr(kind, "set_timesteps")):
             raise RslitError(f"drawing.scheduler: diffusers has no scheduler '{name}'; give one such as DDIMScheduler")
         with quiet():
-            made: Any = kind
-            made = made.from_config(own.config)
+            made = kind.from_config(own.config)  # type: ignore[attr-defined]  # found by name
         # DeepFloyd IF's pipeline asks for it, and not all schedulers have it.
         if "variance_type" not in made.config:
             made.register_to_config(variance_type=None)

@@ -20,7 +20,6 @@ from rslit.errors import RslitError
 from rslit.objectives.masked import check_same_shape
 
 __all__ = [
-    "PREDICTIONS",
     "Prediction",
     "combine",
     "denoising_errors",
@@ -32,7 +31,6 @@ __all__ = [
 
 Prediction = Literal["epsilon", "v_prediction", "flow"]
 """What a denoiser gives: the noise, the velocity of a diffusion, or the velocity of a flow."""
-PREDICTIONS: tuple[Prediction, ...] = ("epsilon", "v_prediction", "flow")
 
 
 # -- rewards of images to weights -----------------------------------------------------------------------------------

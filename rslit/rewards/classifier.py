@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from rslit.errors import RslitError
-from rslit.rewards.pretrained import Dtype, Pretrained, pad_right
+from rslit.rewards.padding import pad_right
+from rslit.rewards.pretrained import Dtype, Pretrained
 from rslit.rewards.template import SPECIAL, Template
 from rslit.samples import Samples
 

@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from rslit.errors import RslitError
 from rslit.rewards.image_field import pixels
-from rslit.rewards.pretrained import Dtype, Pretrained, pad_right, require
+from rslit.rewards.padding import pad_right
+from rslit.rewards.pretrained import Dtype, Pretrained, require
 
 __all__ = ["ClipModel"]
 

@@ -25,7 +25,7 @@ from rslit.errors import RslitError
 
 __all__ = ["MeteorProcess", "find_jar", "find_java", "meteor_answers", "meteor_process"]
 
-# From here on two processes are faster than one.
+# Lines from which on a batch is halved; for few there is little to gain.
 _LONG = 32
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
 
 from rslit.errors import RslitError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["Dtype", "Kind", "Pretrained", "pad_right", "require"]
+__all__ = ["Dtype", "Kind", "Pretrained", "require"]
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -294,20 +293,3 @@ def _load(source: Pretrained, kind: str, device: torch.device) -> PreTrainedMode
     model.config.use_cache = False
     result: PreTrainedModel = model.eval().requires_grad_(False).to(device)
     return result
-
-
-def pad_right(rows: Sequence[Sequence[int]], padding: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids as a matrix.
-
-    Args:
-        rows: B lists of token ids, each of at least one.
-        padding: Token to fill up with.
-        device: Where the matrices go.
-
-    Returns:
-        Ids (B, T) and attention mask (B, T), both int64, T the length of the longest row.
-    """
-    length = max(len(row) for row in rows)
-    ids = torch.tensor([[*row, *[padding] * (length - len(row))] for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=device)
-    return ids, mask

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rslit.errors import RslitError
-from rslit.rewards.pretrained import Dtype, Pretrained, pad_right
+from rslit.rewards.padding import pad_right
+from rslit.rewards.pretrained import Dtype, Pretrained
 from rslit.samples import Samples
 
 __all__ = ["SimilarityReward"]

@@ -81,14 +81,11 @@ def easy_vqa_texts() -> list[str]:
 
 def save_pipeline(world: Path, folder: Path, size: int, seed: int = 0) -> None:
     """Writes a fresh text-to-image pipeline that knows the words of a world's captions."""
-    from diffusers.utils import logging
-
+    from rslit.diffusion.load import quiet
     from rslit.scenes.pipeline import fresh_pipeline
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    pipe = fresh_pipeline(caption_texts(world), size, seed)
-    _save([pipe], folder)
+    with quiet():
+        _save([fresh_pipeline(caption_texts(world), size, seed)], folder)
 
 
 def save_classifier(world: Path, folder: Path, size: int, seed: int = 0) -> None:

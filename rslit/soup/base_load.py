@@ -55,8 +55,6 @@ def load_base(record: Mapping[str, str]) -> LoadedBase:
         needed = "diffusion" if library_of(record) == "diffusers" else "text"
         raise RslitError(f"--merged needs {library_of(record)}; install rslit[{needed}]") from None
     except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, RslitError):
-            raise
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise RslitError(
             f"base model '{name}' of the ingredients cannot be loaded ({reason}); put it there, or correct config.base "

@@ -120,8 +120,8 @@ def test_a_resumed_training_is_the_uninterrupted_one(root: Path, tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_two_ranks_are_one_with_all_images(root: Path, tmp_path: Path, write_config: Write) -> None:
-    """Each has its own half of a batch; with noise of its own, so the two are equal among themselves."""
+def test_two_ranks_stay_equal(root: Path, tmp_path: Path, write_config: Write) -> None:
+    """Each has images and noise of its own; their weights are the same all the time."""
     record = {"class_path": "toy_vision_runs.RankRecord", "init_args": {"folder": str(tmp_path / "ranks")}}
     config = training(root, trainer__devices=2, trainer__strategy="ddp", data__init_args__batch_size=1)
     config["trainer"]["callbacks"].append(record)
