@@ -1,7 +1,8 @@
 """A small classifier of drawn scenes: `python -m rslit.scenes.models WORLD OUT --kinds classifier`.
 
 It stands in for one of the hub, and says whether drawn images show what their prompts name. It is trained here by a
-plain loop, on a world's training images and captions alone.
+plain loop, on a world's training images and as many of shapes that stand anywhere: what a model draws varies more than
+its world, where shapes stand at a few places.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -16,7 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from rslit.errors import RslitError
+from rslit.scenes.draw import draw_scene
 from rslit.scenes.shapes import SHAPES
+from rslit.scenes.single import sample_anywhere
 from rslit.scenes.world import COLOURS
 from rslit.vision.files.coco import KarpathyCaptions
 from rslit.vision.rows import CaptionRow
@@ -26,7 +30,7 @@ __all__ = ["LABELS", "accuracy", "processor", "train_classifier"]
 LABELS = tuple(f"{colour} {shape}" for colour, shape in product(COLOURS, SHAPES))
 
 
-def train_classifier(world: Path, seed: int = 0, steps: int = 600, batch: int = 64, rate: float = 2e-3) -> Any:
+def train_classifier(world: Path, seed: int = 0, steps: int = 1000, batch: int = 64, rate: float = 2e-3) -> Any:
     """Trains a ResNet to tell `LABELS` on a world of scenes of one shape.
 
     Args:
@@ -46,6 +50,8 @@ def train_classifier(world: Path, seed: int = 0, steps: int = 600, batch: int = 
 
     rows = KarpathyCaptions(str(world)).rows("train")
     pixels, labels = _pixels(rows), _labels(rows)
+    more = _anywhere(seed, len(rows), pixels.shape[-1])
+    pixels, labels = torch.cat([pixels, more[0]]), torch.cat([labels, more[1]])
     rng = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -62,7 +68,7 @@ def train_classifier(world: Path, seed: int = 0, steps: int = 600, batch: int = 
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
         model.train()
         for _ in range(steps):
-            chosen = torch.randint(len(rows), (batch,), generator=rng)
+            chosen = torch.randint(len(labels), (batch,), generator=rng)
             loss: Any = functional.cross_entropy(model(_scaled(pixels[chosen])).logits, labels[chosen])
             optimiser.zero_grad()
             loss.backward()
@@ -93,6 +99,16 @@ def _pixels(rows: Sequence[CaptionRow]) -> Tensor:
     from rslit.vision.images import load_image
 
     return torch.from_numpy(np.stack([np.asarray(load_image(row)) for row in rows])).permute(0, 3, 1, 2)
+
+
+def _anywhere(seed: int, count: int, size: int) -> tuple[Tensor, Tensor]:
+    """Scenes whose shapes stand anywhere: pixels and labels."""
+    import numpy as np
+
+    scenes = [sample_anywhere(Random(f"{seed}/{k}/classifier"), size) for k in range(count)]
+    pixels = torch.from_numpy(np.stack([np.asarray(draw_scene(scene)) for scene in scenes])).permute(0, 3, 1, 2)
+    labels = [LABELS.index(f"{thing.colour} {thing.shape}") for scene in scenes for thing in scene.things]
+    return pixels, torch.tensor(labels)
 
 
 def _scaled(pixels: Tensor) -> Tensor:

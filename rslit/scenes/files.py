@@ -18,7 +18,8 @@ from rslit.scenes.world import SPLITS, area_limits
 __all__ = ["World", "write_world"]
 
 _MANIFEST = "world.json"
-_EDITION = 1  # counts up when a world of the same parameters comes out differently
+# Count up when a world of the same parameters comes out differently; that of one-shape scenes has its own.
+_EDITION, _SINGLE_EDITION = 1, 2
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def _alone(out: Path) -> Iterator[Path]:
 
 def _parameters(world: World) -> dict[str, int]:
     # What is left out is not named: worlds of several things are older than `objects`.
-    return {"edition": _EDITION, **{key: value for key, value in asdict(world).items() if value is not None}}
+    edition = _SINGLE_EDITION if world.objects == 1 else _EDITION
+    return {"edition": edition, **{key: value for key, value in asdict(world).items() if value is not None}}
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -80,12 +80,17 @@ def easy_vqa_texts() -> list[str]:
 
 
 def save_pipeline(world: Path, folder: Path, size: int, seed: int = 0) -> None:
-    """Writes a fresh text-to-image pipeline that knows the words of a world's captions."""
+    """Writes a text-to-image pipeline that knows the words of a world's captions, and whose UNet knows nothing yet."""
     from rslit.diffusion.load import quiet
     from rslit.scenes.pipeline import fresh_pipeline
+    from rslit.scenes.text_tower import teach_words
 
+    texts = caption_texts(world)
     with quiet():
-        _save([fresh_pipeline(caption_texts(world), size, seed)], folder)
+        pipe = fresh_pipeline(texts, size, seed)
+        share = teach_words(pipe.text_encoder, pipe.tokenizer, texts, seed)
+        print(f"{folder}: its text tower tells all words of {share:.1%} of the captions")
+        _save([pipe], folder)
 
 
 def save_classifier(world: Path, folder: Path, size: int, seed: int = 0) -> None:

@@ -17,14 +17,28 @@ from rslit.scenes.shapes import SHAPES, height
 from rslit.scenes.words import PLACE_PHRASES, a
 from rslit.scenes.world import BACKGROUNDS, COLOURS, Scene, Thing, split_of
 
-__all__ = ["LARGE_FROM", "PARTS", "WIDTHS", "Wish", "captions_of", "is_held_out", "prompts", "sample_single", "wishes"]
+__all__ = [
+    "LARGE_FROM",
+    "PARTS",
+    "WIDTHS",
+    "Wish",
+    "captions_of",
+    "is_held_out",
+    "prompts",
+    "sample_anywhere",
+    "sample_single",
+    "wishes",
+]
 
-WIDTHS = {"small": (0.45, 0.54), "large": (0.66, 0.82)}
+WIDTHS = {"small": 0.44, "large": 0.69}
 """Widths by size, as shares of the image's side."""
 LARGE_FROM = 0.33
 """Share of the image's area from which a box is large: in the middle of the gap."""
 
-_PLACES = ("left", "right", "top", "bottom", "middle")
+# A shape stands at one of a few places: where it may stand anywhere, small models need hours to learn its form.
+_SIDES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1), "middle": (0, 0)}
+_PLACES = tuple(_SIDES)
+_OFF = 0.22  # how far from the middle, as a share of the image's side
 _CAPTIONS = 3
 PARTS = ("train", "test")
 
@@ -115,13 +129,31 @@ def sample_single(seed: int, split: str, index: int, size: int = 32) -> Scene:
     while True:
         shape, colour, background = (rng.choice(list(words)) for words in (SHAPES, COLOURS, BACKGROUNDS))
         kind = rng.choice(list(WIDTHS))
-        low, high = (round(share * size) for share in WIDTHS[kind])
-        width = rng.randint(low, high)
+        place = rng.choice(_PLACES) if kind == "small" else "middle"
+        width = round(WIDTHS[kind] * size)
         tall = height(shape, width)
-        x, y = rng.randint(1, size - 1 - width), rng.randint(1, size - 1 - tall)
+        x, y = (
+            round(size * (0.5 + _OFF * side) - length / 2)
+            for side, length in zip(_SIDES[place], (width, tall), strict=True)
+        )
         scene = Scene(size, background, (Thing(shape, colour, kind, (x, y, x + width, y + tall)),))
         if split_of(scene) == split:
             return scene
+
+
+def sample_anywhere(rng: Random, size: int = 32) -> Scene:
+    """A scene whose shape has any width and stands anywhere: what a classifier learns from, as drawn images vary more.
+
+    Args:
+        rng: Where all choices come from.
+        size: Width and height of the image in pixels.
+    """
+    shape, colour, background = (rng.choice(list(words)) for words in (SHAPES, COLOURS, BACKGROUNDS))
+    width = rng.randint(round(0.4 * size), round(0.8 * size))
+    tall = height(shape, width)
+    x, y = (rng.randint(0, size - length) for length in (width, tall))
+    kind = "large" if width * tall >= LARGE_FROM * size**2 else "small"
+    return Scene(size, background, (Thing(shape, colour, kind, (x, y, x + width, y + tall)),))
 
 
 def captions_of(scene: Scene, split: str, rng: Random) -> tuple[str, ...]:
