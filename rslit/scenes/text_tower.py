@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 __all__ = ["teach_words"]
@@ -63,8 +62,8 @@ def teach_words(
         schedule.step()
     text.eval().requires_grad_(False)
     with torch.no_grad():
-        found: list[Tensor] = [
+        found = [
             (teller(text(input_ids=part).pooler_output) > 0) == (truth > 0)
-            for part, truth in zip(ids.split(batch), has.split(batch), strict=True)
+            for part, truth in zip(torch.split(ids, batch), torch.split(has, batch), strict=True)
         ]
     return float(torch.cat(found).all(1).float().mean())
