@@ -74,7 +74,7 @@ def fresh_unet(size: int, text: int, seed: int = 0) -> Any:
             in_channels=3,
             # Noise and, as in DeepFloyd IF, a variance; its pipeline splits the two, the variance is left away.
             out_channels=6,
-            # Few channels where there are most pixels: a step takes a quarter of what 32, 64 and 96 took.
+            # Few channels where there are most pixels, where a step spends most of its time.
             block_out_channels=(16, 32, 64),
             layers_per_block=1,
             # Attention costs most where there are most pixels, and there it is needed least.
@@ -86,7 +86,7 @@ def fresh_unet(size: int, text: int, seed: int = 0) -> Any:
             # The whole prompt beside its tokens, as in DeepFloyd IF.
             addition_embed_type="text",
             addition_embed_type_num_heads=4,
-            # As there too, time and prompt scale features, which learns faster than only adding to them.
+            # As there too, time and prompt scale features: after 600 steps the loss was .1655, by only adding .1835.
             resnet_time_scale_shift="scale_shift",
         )
 

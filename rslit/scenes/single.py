@@ -33,9 +33,10 @@ __all__ = [
 WIDTHS = {"small": 0.44, "large": 0.69}
 """Widths by size, as shares of the image's side."""
 LARGE_FROM = 0.33
-"""Share of the image's area from which a box is large: in the middle of the gap."""
+"""Share of the image's area from which a box is large: within the gap."""
 
-# A shape stands at one of a few places: where it may stand anywhere, small models need hours to learn its form.
+# A shape stands at one of a few places: a model followed 29 % of the prompts after 16 minutes of two cores
+# where shapes stood anywhere, 65 % after 18 where they stand at these places.
 _SIDES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1), "middle": (0, 0)}
 _PLACES = tuple(_SIDES)
 _OFF = 0.22  # how far from the middle, as a share of the image's side
@@ -115,7 +116,7 @@ def prompts(part: str) -> list[str]:
 
 
 def sample_single(seed: int, split: str, index: int, size: int = 32) -> Scene:
-    """The one-shape scene with this number.
+    """The one-shape scene with this number. There are only 648 different ones: a large world repeats them.
 
     As with :func:`rslit.scenes.world.sample_scene`, a hash of the scene decides on its split.
 
