@@ -7,7 +7,7 @@ its world, where shapes stand at a few places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -94,21 +94,23 @@ def processor(size: int) -> Any:
 
 
 def _pixels(rows: Sequence[CaptionRow]) -> Tensor:
-    import numpy as np
-
     from rslit.vision.images import load_image
 
-    return torch.from_numpy(np.stack([np.asarray(load_image(row)) for row in rows])).permute(0, 3, 1, 2)
+    return _stacked(load_image(row) for row in rows)
+
+
+def _stacked(images: Iterable[Any]) -> Tensor:
+    """Pixels of Pillow's images of one size, uint8 (B, 3, H, W)."""
+    import numpy as np
+
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
 
 
 def _anywhere(seed: int, count: int, size: int) -> tuple[Tensor, Tensor]:
     """Scenes whose shapes stand anywhere: pixels and labels."""
-    import numpy as np
-
     scenes = [sample_anywhere(Random(f"{seed}/{k}/classifier"), size) for k in range(count)]
-    pixels = torch.from_numpy(np.stack([np.asarray(draw_scene(scene)) for scene in scenes])).permute(0, 3, 1, 2)
     labels = [LABELS.index(f"{thing.colour} {thing.shape}") for scene in scenes for thing in scene.things]
-    return pixels, torch.tensor(labels)
+    return _stacked(map(draw_scene, scenes)), torch.tensor(labels)
 
 
 def _scaled(pixels: Tensor) -> Tensor:

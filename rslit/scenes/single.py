@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -128,16 +129,15 @@ def sample_single(seed: int, split: str, index: int, size: int = 32) -> Scene:
     """
     rng = Random(f"{seed}/{split}/{index}/single")
     while True:
-        shape, colour, background = (rng.choice(list(words)) for words in (SHAPES, COLOURS, BACKGROUNDS))
+        look = _sample_look(rng)
         kind = rng.choice(list(WIDTHS))
         place = rng.choice(_PLACES) if kind == "small" else "middle"
         width = round(WIDTHS[kind] * size)
-        tall = height(shape, width)
+        lengths = width, height(look[0], width)
         x, y = (
-            round(size * (0.5 + _OFF * side) - length / 2)
-            for side, length in zip(_SIDES[place], (width, tall), strict=True)
+            round(size * (0.5 + _OFF * side) - length / 2) for side, length in zip(_SIDES[place], lengths, strict=True)
         )
-        scene = Scene(size, background, (Thing(shape, colour, kind, (x, y, x + width, y + tall)),))
+        scene = _scene(size, look, kind, (x, y), lengths)
         if split_of(scene) == split:
             return scene
 
@@ -149,11 +149,24 @@ def sample_anywhere(rng: Random, size: int = 32) -> Scene:
         rng: Where all choices come from.
         size: Width and height of the image in pixels.
     """
-    shape, colour, background = (rng.choice(list(words)) for words in (SHAPES, COLOURS, BACKGROUNDS))
+    look = _sample_look(rng)
     width = rng.randint(round(0.4 * size), round(0.8 * size))
-    tall = height(shape, width)
-    x, y = (rng.randint(0, size - length) for length in (width, tall))
-    kind = "large" if width * tall >= LARGE_FROM * size**2 else "small"
+    lengths = width, height(look[0], width)
+    x, y = (rng.randint(0, size - length) for length in lengths)
+    kind = "large" if math.prod(lengths) >= LARGE_FROM * size**2 else "small"
+    return _scene(size, look, kind, (x, y), lengths)
+
+
+def _sample_look(rng: Random) -> tuple[str, str, str]:
+    """Shape, colour and background."""
+    shape, colour, background = (rng.choice(list(words)) for words in (SHAPES, COLOURS, BACKGROUNDS))
+    return shape, colour, background
+
+
+def _scene(size: int, look: tuple[str, str, str], kind: str, at: tuple[int, int], lengths: tuple[int, int]) -> Scene:
+    """The scene of one shape, of this width and height, whose box begins here."""
+    shape, colour, background = look
+    (x, y), (width, tall) = at, lengths
     return Scene(size, background, (Thing(shape, colour, kind, (x, y, x + width, y + tall)),))
 
 

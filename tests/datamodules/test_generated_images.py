@@ -9,9 +9,7 @@ import pytest
 from text_to_image_kit import items, put, refused, reward, weights
 from toy_images import drawn, image_folder, prompts_file
 
-from rslit.datamodules import (
-    GeneratedImagesDataModule,
-)
+from rslit.datamodules import GeneratedImagesDataModule
 from rslit.diffusion.image_folder import image_path, write_image, write_index
 from rslit.diffusion.prompts import ImagePrompt, image_seed
 from rslit.rewards import WeightedSum
