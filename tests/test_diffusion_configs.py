@@ -319,7 +319,7 @@ def test_one_policy_and_one_list_of_rewards(folder: Path) -> None:
         assert rewards == expert["evaluation_rewards"]
     assert sweep["policy"] == expert["policy"]
     assert generate["policy"]["base"] == expert["policy"]["base"]
-    assert expert["policy"]["trained"] == "cross_attention"
+    assert expert["policy"]["trained"] == {PAPER: "cross_attention", SMALL: "all"}[folder]
     for task in (sweep, generate, *others):
         assert task["drawing"] == expert["drawing"], "images of one kind throughout"
     trained = [load(path)["model"]["init_args"]["reward"] for path in rewards_of(folder / "expert.yaml")]
