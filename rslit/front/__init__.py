@@ -1,5 +1,6 @@
 """Reward space: scores over λ, fronts, their statistics and figures. Knows nothing of weights or of Lightning."""
 
+from rslit.front.cross_fit import cross_fit_difference, cross_fit_hypervolume
 from rslit.front.episodes import link_episodes
 from rslit.front.front import Front
 from rslit.front.hypervolume import hypervolume_interval, paired_hypervolume_difference
@@ -26,6 +27,8 @@ __all__ = [
     "ScoreRows",
     "ScoreTable",
     "concat",
+    "cross_fit_difference",
+    "cross_fit_hypervolume",
     "crossed_bootstrap_weights",
     "hypervolume_interval",
     "link_episodes",

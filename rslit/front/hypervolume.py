@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from rslit.errors import RslitError
 from rslit.front.statistics import Interval, checked_scores, interval_of
 
-__all__ = ["hypervolume_interval", "paired_hypervolume_difference"]
+__all__ = ["checked_fronts", "checked_reference", "hypervolume_interval", "paired_hypervolume_difference"]
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def hypervolume_interval(
     Raises:
         RslitError: Bad scores or reference.
     """
-    array, ref = _front(x), _reference(reference, x)
+    array, ref = checked_fronts(x), checked_reference(reference, x)
     interval = interval_of(lambda *means: _hypervolumes(means[0], ref), [array], replicates, level, rng, basic=True)
     # A volume is not negative, which the basic interval does not know.
     return replace(interval, low=np.maximum(interval.low, 0), high=np.maximum(interval.high, 0))
@@ -69,7 +69,7 @@ def paired_hypervolume_difference(
     Raises:
         RslitError: Numbers of points differ (more points win by noise alone), or seeds, items or rewards do.
     """
-    first, second, ref = _front(a), _front(b), _reference(reference, a)
+    first, second, ref = checked_fronts(a), checked_fronts(b), checked_reference(reference, a)
     if first.shape[2] != second.shape[2]:
         raise RslitError(
             f"fronts of {first.shape[2]} and {second.shape[2]} points cannot be compared by hypervolume; "
@@ -98,14 +98,24 @@ def _hypervolumes(means: Array, reference: Array) -> Array:
     )
 
 
-def _front(x: ArrayLike) -> Array:
+def checked_fronts(x: ArrayLike) -> Array:
+    """Scores (S, I, M, K) as float64.
+
+    Raises:
+        RslitError: They have another number of axes, or are bad (see `checked_scores`).
+    """
     array = checked_scores(x, "scores")
     if array.ndim != 4:
         raise RslitError(f"scores of shape {array.shape} are no fronts; give (seeds, items, points, rewards)")
     return array
 
 
-def _reference(reference: ArrayLike, x: ArrayLike) -> Array:
+def checked_reference(reference: ArrayLike, x: ArrayLike) -> Array:
+    """The reference (K,) of scores (..., K).
+
+    Raises:
+        RslitError: It is not K finite numbers.
+    """
     array, rewards = np.asarray(reference, dtype=np.float64), np.shape(x)[-1]
     if array.shape != (rewards,) or not np.isfinite(array).all():
         raise RslitError(f"reference {array.tolist()} does not fit; give {rewards} finite numbers, one per reward")

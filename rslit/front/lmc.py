@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from rslit.errors import RslitError
+from rslit.front.few_seeds import lengthening, seed_share
 from rslit.front.statistics import Interval, bootstrap_means, crossed_bootstrap_weights, mean_scores
 
 __all__ = ["LMCTest", "expert_points", "lmc_test", "slack_matrix"]
@@ -135,9 +136,12 @@ def lmc_test(
     margin = delta * np.ptp(at_experts, axis=0)
     slack = matrix[interior] @ means
     s, i = array.shape[:2]
-    low, high = _band(array, matrix[interior], slack, crossed_bootstrap_weights(s, i, replicates, rng), level)
-    seed_low, seed_high = _seed_t(array, matrix[interior], slack, level)
-    band = Interval(slack, low, high, seed_low, seed_high, conditional=s == 1, level=level)
+    by_seed = np.einsum("jm,smk->sjk", matrix[interior], bootstrap_means(array, np.eye(s), np.ones((s, i))))
+    low, high, share = _band(
+        array, matrix[interior], slack, by_seed, crossed_bootstrap_weights(s, i, replicates, rng), level
+    )
+    seed_low, seed_high = _seed_t(by_seed, level)
+    band = Interval(slack, low, high, seed_low, seed_high, share, conditional=s == 1, level=level)
     verdicts = tuple(
         "holds" if (low[:, k] > -margin[k]).all() else "violated" if (high[:, k] < -margin[k]).any() else "cannot tell"
         for k in range(len(margin))
@@ -145,29 +149,36 @@ def lmc_test(
     return LMCTest(interior, band, margin, verdicts)
 
 
-def _band(x: Array, matrix: Array, slack: Array, weights: tuple[Array, Array], level: float) -> tuple[Array, Array]:
-    if x.shape[:2] == (1, 1):
-        nothing = np.full_like(slack, np.nan)
-        return nothing, nothing
+def _band(
+    x: Array, matrix: Array, slack: Array, by_seed: Array, weights: tuple[Array, Array], level: float
+) -> tuple[Array, Array, Array]:
+    """Lower end, upper end and share of the seeds, each (J, K); `by_seed` (S, J, K) holds the slack of each seed."""
+    s, i = x.shape[:2]
+    nothing = np.full_like(slack, np.nan)
+    if (s, i) == (1, 1):
+        return nothing, nothing, nothing
     replicates = np.einsum("jm,rmk->rjk", matrix, bootstrap_means(x, *weights))
     replicates = replicates[np.isfinite(replicates).all(axis=(1, 2))]
     se = replicates.std(axis=0)
     # Scores without noise leave rounding in the replicates; a band of that width would be studentised nonsense.
     noisy = se > _EXACT * max(float(np.nanmax(np.abs(x))), np.finfo(np.float64).tiny)
+    share = seed_share(by_seed.var(axis=0, ddof=1) / s, se**2, s) if s > 1 else nothing
     if not noisy.any():
-        return slack, slack
+        return slack, slack, share
     deviation = np.abs(replicates - slack)[:, noisy] / se[noisy]
-    reach = np.where(noisy, np.quantile(deviation.max(axis=1), level) * se, 0.0)
-    return slack - reach, slack + reach
+    quantile = float(np.quantile(deviation.max(axis=1), level))
+    reach = np.where(noisy, quantile * se, 0.0)
+    if s > 1:
+        reach *= lengthening(share, s, i, quantile)
+    return slack - reach, slack + reach, share
 
 
-def _seed_t(x: Array, matrix: Array, slack: Array, level: float) -> tuple[Array, Array]:
-    s = len(x)
+def _seed_t(by_seed: Array, level: float) -> tuple[Array, Array]:
+    s = len(by_seed)
     if s == 1:
-        nothing = np.full_like(slack, np.nan)
+        nothing = np.full_like(by_seed[0], np.nan)
         return nothing, nothing
-    by_seed = np.einsum("jm,smk->sjk", matrix, bootstrap_means(x, np.eye(s), np.ones((s, x.shape[1]))))
-    quantile = stdtrit(s - 1, 1 - (1 - level) / (2 * slack.size))
+    quantile = stdtrit(s - 1, 1 - (1 - level) / (2 * by_seed[0].size))
     reach = quantile * by_seed.std(axis=0, ddof=1) / np.sqrt(s)
     centre = by_seed.mean(axis=0)
     return centre - reach, centre + reach

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from rslit.errors import RslitError
+from rslit.front.few_seeds import lengthening, seed_share
 
 __all__ = [
     "Interval",
@@ -45,10 +46,12 @@ class Interval:
 
     Attributes:
         estimate: The statistic on the data.
-        low: Lower end of the crossed-bootstrap interval; NaN when there is one seed and one item.
+        low: Lower end of the crossed-bootstrap interval, lengthened for few seeds; NaN when there is one seed and one
+            item.
         high: Upper end.
         seed_low: Lower end of the seed-t interval; NaN with one seed.
         seed_high: Upper end.
+        seed_share: Share of the variance that the seeds carry, 0 to 1; NaN with one seed.
         conditional: True with one seed: `low` and `high` are conditional on that run.
         level: Nominal coverage.
     """
@@ -58,11 +61,12 @@ class Interval:
     high: Array
     seed_low: Array
     seed_high: Array
+    seed_share: Array
     conditional: bool
     level: float
 
     def half(self) -> Array:
-        """Half the length of the crossed-bootstrap interval."""
+        """Half the length of the interval `low` to `high`."""
         return np.asarray((self.high - self.low) / 2)
 
 
@@ -210,16 +214,21 @@ def interval_of(
     low, high = nothing, nothing
     if s > 1 or i > 1:
         # A replicate that drew no item some reward applies to says nothing about that statistic.
-        low, high = np.nanquantile(of(over_seeds, over_items), [(1 - level) / 2, (1 + level) / 2], axis=0)
+        replicated = of(over_seeds, over_items)
+        low, high = np.nanquantile(replicated, [(1 - level) / 2, (1 + level) / 2], axis=0)
         if basic:
             low, high = 2 * estimate - high, 2 * estimate - low
-    seed_low, seed_high = nothing, nothing
+    seed_low, seed_high, share = nothing, nothing, nothing
     if s > 1:
         left_out = of(1 - np.eye(s), np.ones((s, i)))
         pseudo = s * estimate - (s - 1) * left_out
-        reach = stdtrit(s - 1, (1 + level) / 2) * pseudo.std(axis=0, ddof=1) / np.sqrt(s)
+        variance = pseudo.var(axis=0, ddof=1) / s
+        reach = stdtrit(s - 1, (1 + level) / 2) * np.sqrt(variance)
         seed_low, seed_high = pseudo.mean(axis=0) - reach, pseudo.mean(axis=0) + reach
-    return Interval(estimate, low, high, seed_low, seed_high, conditional=s == 1, level=level)
+        share = seed_share(variance, np.nanvar(replicated, axis=0), s)
+        more = (lengthening(share, s, i, ndtri((1 + level) / 2)) - 1) * (high - low) / 2
+        low, high = low - more, high + more
+    return Interval(estimate, low, high, seed_low, seed_high, share, conditional=s == 1, level=level)
 
 
 def checked_scores(x: ArrayLike, word: str) -> Array:
