@@ -118,8 +118,8 @@ def false_alarms(curvature: float, size: tuple[int, int], runs: int, replicates:
 def report(size: tuple[int, int], runs: int, replicates: int) -> Iterator[str]:
     """Both tables as Markdown, line by line as they come."""
     error = np.sqrt(LEVEL * (1 - LEVEL) / runs)
-    yield f"{runs} simulations a cell, {replicates} bootstrap replicates, {size[0]} seeds x {size[1]} items. Monte-Carlo"
-    yield f"standard error of a coverage of {LEVEL}: {error:.3f}.\n"
+    yield f"{runs} simulations a cell, {replicates} bootstrap replicates, {size[0]} seeds x {size[1]} items."
+    yield f"Monte-Carlo standard error of a coverage of {LEVEL}: {error:.3f}.\n"
     kept = ["reported", "not lengthened", "seed-t", "wider of the two", "mean length", "bias", "seeds' share"]
     yield f"| regime | statistic | {' | '.join(kept)} |"
     yield "|" + "---|" * (2 + len(kept))
@@ -147,7 +147,9 @@ def main(arguments: list[str] | None = None) -> None:
     if given.out:
         words = sys.argv[1:] if arguments is None else arguments
         command = f"OMP_NUM_THREADS=1 python benchmarks/statistics_coverage.py {' '.join(words)}"
-        given.out.write_text(f"# Statistics of fronts: coverage by simulation\n\n`{command}`\n\n" + "\n".join(lines) + "\n")
+        given.out.write_text(
+            f"# Statistics of fronts: coverage by simulation\n\n`{command}`\n\n" + "\n".join(lines) + "\n"
+        )
 
 
 if __name__ == "__main__":

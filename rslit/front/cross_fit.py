@@ -11,8 +11,8 @@ nears it from below as items grow, where the plain hypervolume nears it from abo
 It matters with many points and few items. Luck of a *training seed* is not removed: both halves score the same weights.
 
 Directions come from the polar form of the volume (Zhang & Golovin 2020, "Random Hypervolume Scalarizations for Provable
-Multi-Objective Black Box Optimization", lemma 5): HV = c_K E_w max_m min_k (max(0, y_mk - z_k) / w_k)^K over directions w
-uniform on the positive part of the unit sphere, c_K = π^(K/2) / (2^K Γ(K/2 + 1)).
+Multi-Objective Black Box Optimization", lemma 5): HV = c_K E_w max_m min_k (max(0, y_mk - z_k) / w_k)^K over directions
+w uniform on the positive part of the unit sphere, c_K = π^(K/2) / (2^K Γ(K/2 + 1)).
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ def cross_fit_hypervolume(
     """
     array, ref = checked_fronts(x), checked_reference(reference, x)
     scale = _scale([array], ref)
-    return interval_of(
+    interval = interval_of(
         lambda a, b: _cross_fit(a, b, ref, scale), _halves(array, rng), replicates, level, rng, basic=True
     )
+    return interval.clipped(0)
 
 
 def cross_fit_difference(

@@ -22,15 +22,14 @@ __all__ = ["lengthening", "seed_share"]
 Array = NDArray[np.float64]
 
 
-def seed_share(seed_variance: ArrayLike, bootstrap_variance: ArrayLike, seeds: int) -> Array:
-    """Share ρ of the crossed bootstrap's variance that comes from resampling the seeds, in [0, 1].
+def seed_share(seed_variance: ArrayLike, bootstrap_variance: ArrayLike) -> Array:
+    """Share ρ of the crossed bootstrap's variance that resampling the seeds alone has, in [0, 1].
 
     Args:
-        seed_variance: Variance of the estimate over seeds, from the jackknife or the means of the seeds.
+        seed_variance: Variance over replicates that resample the seeds alone.
         bootstrap_variance: Variance over the crossed replicates, same shape; where it is 0 the share is 0.
-        seeds: S, at least 2.
     """
-    part, whole = np.asarray(seed_variance) * (seeds - 1) / seeds, np.asarray(bootstrap_variance)
+    part, whole = np.asarray(seed_variance), np.asarray(bootstrap_variance)
     return np.asarray(np.clip(np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0), 0, 1))
 
 

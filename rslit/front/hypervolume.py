@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,8 +41,7 @@ def hypervolume_interval(
     """
     array, ref = checked_fronts(x), checked_reference(reference, x)
     interval = interval_of(lambda *means: _hypervolumes(means[0], ref), [array], replicates, level, rng, basic=True)
-    # A volume is not negative, which the basic interval does not know.
-    return replace(interval, low=np.maximum(interval.low, 0), high=np.maximum(interval.high, 0))
+    return interval.clipped(0)
 
 
 def paired_hypervolume_difference(

@@ -162,7 +162,8 @@ def _band(
     se = replicates.std(axis=0)
     # Scores without noise leave rounding in the replicates; a band of that width would be studentised nonsense.
     noisy = se > _EXACT * max(float(np.nanmax(np.abs(x))), np.finfo(np.float64).tiny)
-    share = seed_share(by_seed.var(axis=0, ddof=1) / s, se**2, s) if s > 1 else nothing
+    # The slack is linear in the means: resampled seeds alone have the variance of their own slacks over S.
+    share = seed_share(by_seed.var(axis=0) / s, se**2) if s > 1 else nothing
     if not noisy.any():
         return slack, slack, share
     deviation = np.abs(replicates - slack)[:, noisy] / se[noisy]

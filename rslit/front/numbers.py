@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rslit.front.statistics import Interval
 
-__all__ = ["WEIGHTS", "by_name", "numbers", "points_csv"]
+__all__ = ["WEIGHTS", "by_name", "finite", "numbers", "points_csv"]
 
 WEIGHTS = {"soup": "lam", "morl": "mu"}  # the key of a point's weights, by kind
 
@@ -34,14 +34,14 @@ def points_csv(data: dict[str, Any]) -> str:
 def numbers(interval: Interval, place: tuple[int, ...] = ()) -> dict[str, float | None]:
     """One entry of an interval; null where it is not defined."""
     names = ("estimate", "low", "high", "seed_low", "seed_high")
-    return {name: _finite(float(getattr(interval, name)[place])) for name in names}
+    return {name: finite(float(getattr(interval, name)[place])) for name in names}
 
 
 def by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
     """Values (n,) under their n names."""
-    return {name: _finite(float(value)) for name, value in zip(names, values, strict=True)}
+    return {name: finite(float(value)) for name, value in zip(names, values, strict=True)}
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """JSON has no NaN: what is undefined is null."""
     return value if math.isfinite(value) else None

@@ -1,8 +1,8 @@
-"""Panels for three and more rewards: scores over the λ triangle, and spiders."""
+"""Panels for three and more rewards (scores over the λ triangle, spiders), and attainment surfaces for two."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +13,36 @@ from rslit.front.front import Front
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_spider", "draw_ternary", "uniform_point"]
+__all__ = ["draw_attained", "draw_spider", "draw_ternary", "uniform_point"]
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 # Okabe-Ito without black and the yellow that print loses.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", "--", "-.", ":")
+
+
+def draw_attained(ax: Axes, surfaces: Mapping[str, Sequence[Sequence[float]]], columns: Sequence[int]) -> Axes:
+    """Light stairs under a front of two rewards: what each share of the seeds attains; the axes keep their limits.
+
+    Args:
+        ax: Panel with the front, drawn before.
+        surfaces: Corners (n, 2) by percentage, as `attainment_surfaces` gives them.
+        columns: The rewards across and up.
+    """
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    for (percentage, corners), dash in zip(surfaces.items(), (":", "-", "--"), strict=False):
+        x, y = np.asarray(corners)[:, columns].T
+        order = np.argsort(x)
+        # A surface goes level from the left edge to its first corner, and drops to the bottom after its last.
+        x, y = x[order], y[order]
+        stairs = np.concatenate([[left], x, x[-1:]]), np.concatenate([y[:1], y, [bottom]])
+        ax.step(
+            *stairs, where="pre", color="0.65", linewidth=0.8, linestyle=dash, zorder=0.5,
+            label=f"attained by {percentage} % of seeds",
+        )  # fmt: skip
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)
+    return ax
 
 
 def draw_ternary(ax: Axes, soup: Front, reward: str) -> Axes:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rslit.errors import RslitError
 from rslit.front.front import Front
-from rslit.front.panels import draw_spider, draw_ternary
+from rslit.front.panels import draw_attained, draw_spider, draw_ternary
 from rslit.front.statistics import Interval
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def plot_front(
     morl: Front | None = None,
     initialisation: Front | None = None,
     intervals: Mapping[str, Interval] | None = None,
+    attained: Mapping[str, Any] | None = None,
     rewards: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Figure:
@@ -48,6 +49,7 @@ def plot_front(
         morl: Front of MORL, same rewards.
         initialisation: Front of one point, same rewards.
         intervals: By kind (`"soup"`, `"morl"`, `"initialisation"`), intervals (M, K) drawn as error bars.
+        attained: Corners of the soup's attainment surfaces by percentage; drawn when the front has two rewards.
         rewards: Rewards to draw, two or more; all if left out.
         title: Heading.
 
@@ -63,7 +65,9 @@ def plot_front(
     others: dict[str, Any] = {"morl": morl, "initialisation": initialisation, "intervals": intervals}
     if len(names) == 2:
         figure = Figure(figsize=(5.6, 4.4), layout="constrained")
-        draw_front(figure.add_subplot(), soup, rewards=names, legend=False, **others)
+        ax = draw_front(figure.add_subplot(), soup, rewards=names, legend=False, **others)
+        if len(soup.rewards) == 2 and attained and "skipped" not in attained:
+            draw_attained(ax, attained, [soup.rewards.index(name) for name in names])
     elif len(names) == 3:
         triangle = len(soup.experts) == 3 and soup.has_experts()
         figure = Figure(figsize=(11.0, 7.2 if triangle else 3.9), layout="constrained")

@@ -8,49 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rslit import __version__
-from rslit.errors import RslitError
-from rslit.front.arrays import ScoreArray, align, score_array
-from rslit.front.compare import Reference, beside_seeds, choose_reference, nearest_points
+from rslit.front.analysed import Analysed, analyse
+from rslit.front.compare import Reference, choose_reference
 from rslit.front.files import write_bytes
-from rslit.front.front import Front
-from rslit.front.hypervolume import hypervolume_interval, paired_hypervolume_difference
-from rslit.front.lmc import LMCTest, lmc_test
-from rslit.front.numbers import WEIGHTS, by_name, numbers, points_csv
+from rslit.front.numbers import by_name, points_csv
 from rslit.front.plots import plot_front, render
-from rslit.front.scores import ScoreMeta, ScoreTable, read_scores
-from rslit.front.statistics import Interval, paired_mean_interval, point_intervals
+from rslit.front.rivals import hypervolumes, preferences
+from rslit.front.scores import ScoreTable, read_scores
+from rslit.front.sections import attainment, costs, gains, lmc_numbers, points, run_lmc
 from rslit.front.summary import FrontSummary
 from rslit.front.tables import concat
 
 __all__ = ["write_front"]
 
 LEVEL = 0.95
-
-
-@dataclass
-class _Kind:
-    """One kind of point: its scores, mean front and intervals."""
-
-    array: ScoreArray
-    front: Front
-    interval: Interval
-
-
-@dataclass
-class _Report:
-    """What the parts of the report share."""
-
-    meta: ScoreMeta
-    kinds: dict[str, _Kind]
-    draws: dict[str, Any]
-    notes: list[str] = field(default_factory=list)
 
 
 def write_front(
@@ -85,14 +60,10 @@ def write_front(
     paths = [Path(path) for path in score_paths]
     tables = [read_scores(path) for path in paths]
     table = concat(tables)
-    if len(table.meta.rewards) < 2:
-        raise RslitError(f"{table.source} has one reward, '{table.meta.rewards[0]}'; a front needs at least two")
     draws = {"replicates": replicates, "level": LEVEL, "rng": seed}
-    report = _Report(table.meta, {kind: _kind(table, kind, draws) for kind in table.kinds()}, draws)
-    if "soup" not in report.kinds:
-        raise RslitError(f"{table.source} has no soup points; add the scores.parquet of a sweep")
+    report = analyse(table, draws)
     _note(report, tables)
-    lmc = _lmc(report, delta)
+    lmc = run_lmc(report, delta)
     chosen = _reference(report, reference)
     data: dict[str, Any] = {
         "task": table.meta.task,
@@ -101,7 +72,8 @@ def write_front(
         "experts": list(table.meta.experts),
         "intervals": {
             "level": LEVEL,
-            "method": "crossed bootstrap over seeds and items; seed_low and seed_high: Student t over seeds",
+            "method": "crossed bootstrap over seeds and items, lengthened for few seeds; "
+            "seed_low and seed_high: Student t over seeds",
             "replicates": replicates,
             "seed": seed,
             "conditional": len(report.kinds["soup"].array.seeds) == 1,
@@ -110,11 +82,14 @@ def write_front(
             name: {"seeds": list(kind.array.seeds), "items": len(kind.array.items), "points": len(kind.array.points)}
             for name, kind in report.kinds.items()
         },
-        "points": _points(report, lmc),
+        "points": points(report, lmc),
         "reference": {"point": by_name(table.meta.rewards, chosen.point), "origin": chosen.origin},
-        "hypervolume": _hypervolumes(report, chosen),
-        "lmc": lmc if isinstance(lmc, dict) else _lmc_numbers(report, lmc, delta),
-        "experts_minus_initialisation": _gains(report),
+        "hypervolume": hypervolumes(report, chosen),
+        "lmc": lmc if isinstance(lmc, dict) else lmc_numbers(report, lmc, delta),
+        "preferences": preferences(report),
+        "attainment": attainment(report),
+        "costs": costs(report),
+        "experts_minus_initialisation": gains(report),
         "notes": report.notes,
         "provenance": {
             "version": __version__,
@@ -124,23 +99,7 @@ def write_front(
     return _write(report, data, Path(out), rewards)
 
 
-def _kind(table: ScoreTable, name: str, draws: dict[str, Any]) -> _Kind:
-    array = score_array(table, name)
-    if name == "initialisation" and len(array.points) > 1:
-        raise RslitError(f"{table.source} has initialisations {', '.join(array.points)}; give files of one")
-    interval = point_intervals(array.values, **draws)
-    soup = name == "soup"
-    front = Front(
-        interval.estimate,
-        lams=array.weights if soup else None,
-        rewards=table.meta.rewards,
-        experts=table.meta.experts if soup else None,
-        labels=array.points,
-    )
-    return _Kind(array, front, interval)
-
-
-def _note(report: _Report, tables: Sequence[ScoreTable]) -> None:
+def _note(report: Analysed, tables: Sequence[ScoreTable]) -> None:
     if len(report.kinds["soup"].array.seeds) == 1:
         report.notes.append("one training seed: intervals are conditional on that run")
     for name, kind in report.kinds.items():
@@ -150,7 +109,7 @@ def _note(report: _Report, tables: Sequence[ScoreTable]) -> None:
         report.notes.append("the files name different initialisations")
 
 
-def _reference(report: _Report, given: Sequence[float] | None) -> Reference:
+def _reference(report: Analysed, given: Sequence[float] | None) -> Reference:
     soup, initialisation = report.kinds["soup"].front, report.kinds.get("initialisation")
     return choose_reference(
         given,
@@ -158,103 +117,6 @@ def _reference(report: _Report, given: Sequence[float] | None) -> Reference:
         soup.scores[soup.expert_points()] if soup.has_experts() else None,
         report.meta.rewards,
     )
-
-
-def _lmc(report: _Report, delta: float) -> LMCTest | dict[str, Any]:
-    soup = report.kinds["soup"]
-    if not soup.front.has_experts():
-        return {"skipped": "some expert (λ = 1) was not scored"}
-    if len(soup.front) == len(soup.front.experts):
-        return {"skipped": "there is no point between the experts"}
-    return lmc_test(soup.array.values, soup.array.weights, delta, experts=report.meta.experts, **report.draws)
-
-
-def _lmc_numbers(report: _Report, lmc: LMCTest, delta: float) -> dict[str, Any]:
-    rewards, labels = report.meta.rewards, report.kinds["soup"].front.labels
-    return {
-        "delta": delta,
-        "margin": by_name(rewards, lmc.margin),
-        "verdicts": dict(zip(rewards, lmc.verdicts, strict=True)),
-        "band": "simultaneous over all points and rewards (max-t); seed_low and seed_high: Student t, Bonferroni",
-        "points": [
-            {"point": labels[m], "slack": {name: numbers(lmc.slack, (j, k)) for k, name in enumerate(rewards)}}
-            for j, m in enumerate(lmc.interior)
-        ],
-    }
-
-
-def _points(report: _Report, lmc: LMCTest | dict[str, Any]) -> list[dict[str, Any]]:
-    rewards, rows = report.meta.rewards, []
-    for name, kind in report.kinds.items():
-        kept = kind.front.nondominated()
-        slack = kind.front.lmc_slack() if name == "soup" and isinstance(lmc, LMCTest) else None
-        over = {"soup": report.meta.experts, "morl": rewards}.get(name, ())
-        for m, label in enumerate(kind.front.labels):
-            row: dict[str, Any] = {"kind": name, "point": label}
-            if name in WEIGHTS:
-                row[WEIGHTS[name]] = by_name(over, kind.array.weights[m])
-            row["scores"] = {reward: numbers(kind.interval, (m, k)) for k, reward in enumerate(rewards)}
-            # The initialisation alone is no front: null.
-            row["nondominated"] = bool(kept[m]) if name in WEIGHTS else None
-            if slack is not None:
-                row["lmc_slack"] = by_name(rewards, slack[m])
-            rows.append(row)
-    return rows
-
-
-def _hypervolumes(report: _Report, reference: Reference) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name in ("soup", "morl"):
-        if name in report.kinds:
-            kind = report.kinds[name]
-            interval = hypervolume_interval(kind.array.values, reference.point, **report.draws)
-            outside = kind.front.outside(reference.point)
-            result[name] = {"points": len(kind.front), "outside": outside, **numbers(interval)}
-    if "morl" in report.kinds:
-        result["soup_minus_morl"] = _difference(report, reference)
-    return result
-
-
-def _difference(report: _Report, reference: Reference) -> dict[str, Any]:
-    soup, morl = report.kinds["soup"].array, report.kinds["morl"].array
-    pairs = nearest_points(soup.weights, morl.weights, report.meta)
-    if isinstance(pairs, str):
-        return {"skipped": pairs}
-    a, b = align(soup, morl)
-    a, b = a[:, :, pairs[0]], b[:, :, pairs[1]]
-    return {
-        "points": len(pairs[0]),
-        "seeds": a.shape[0],
-        "items": a.shape[1],
-        "pairs": [{"soup": soup.points[i], "morl": morl.points[j]} for i, j in zip(*pairs, strict=True)],
-        "soup": numbers(hypervolume_interval(a, reference.point, **report.draws)),
-        "morl": numbers(hypervolume_interval(b, reference.point, **report.draws)),
-        "difference": numbers(paired_hypervolume_difference(a, b, reference.point, **report.draws)),
-    }
-
-
-def _gains(report: _Report) -> dict[str, Any]:
-    """Expert minus initialisation, on every reward, its own one marked."""
-    soup = report.kinds["soup"]
-    if "initialisation" not in report.kinds:
-        return {"skipped": "the initialisation was not scored"}
-    if not soup.front.has_experts():
-        return {"skipped": "some expert (λ = 1) was not scored"}
-    initialisation, paired = beside_seeds(report.kinds["initialisation"].array, soup.array.seeds)
-    a, b = align(soup.array, initialisation)
-    a = a[:, :, soup.front.expert_points()]
-    interval = paired_mean_interval(a, np.broadcast_to(b, a.shape), **report.draws)
-    rows = [
-        {
-            "expert": expert,
-            "reward": reward,
-            "own": reward == report.meta.own_reward(expert),
-            **numbers(interval, (n, k)),
-        }
-        for n, expert in enumerate(report.meta.experts)
-        for k, reward in enumerate(report.meta.rewards)
-    ]
-    return {"paired": paired, "differences": rows}
 
 
 def _provenance(path: Path, table: ScoreTable) -> dict[str, Any]:
@@ -270,13 +132,14 @@ def _provenance(path: Path, table: ScoreTable) -> dict[str, Any]:
     }
 
 
-def _write(report: _Report, data: dict[str, Any], out: Path, rewards: Sequence[str] | None) -> FrontSummary:
+def _write(report: Analysed, data: dict[str, Any], out: Path, rewards: Sequence[str] | None) -> FrontSummary:
     kinds = report.kinds
     seeds, items = len(kinds["soup"].array.seeds), len(kinds["soup"].array.items)
     figure = plot_front(
         kinds["soup"].front,
         morl=kinds["morl"].front if "morl" in kinds else None,
         initialisation=kinds["initialisation"].front if "initialisation" in kinds else None,
+        attained=data["attainment"]["soup"],
         intervals={name: kind.interval for name, kind in kinds.items()},
         rewards=rewards,
         title=f"{report.meta.task}: {_count(seeds, 'seed')}, {_count(items, 'item')}; bars: {LEVEL:.0%} intervals",

@@ -17,7 +17,7 @@ conditional on the items and much too short when items dominate.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+_SHARE_REPLICATES = 500  # 6 % standard error of a variance, for a share that only picks the quantile
+_ARRAYS = ("estimate", "low", "high", "seed_low", "seed_high", "seed_share")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,15 @@ class Interval:
     def half(self) -> Array:
         """Half the length of the interval `low` to `high`."""
         return np.asarray((self.high - self.low) / 2)
+
+    def part(self, place: int) -> Interval:
+        """The interval of one entry along the first axis."""
+        arrays = {name: getattr(self, name)[place] for name in _ARRAYS}
+        return replace(self, **arrays)
+
+    def clipped(self, least: float) -> Interval:
+        """The same with both ends of `low` to `high` no lower than a statistic can be, which the basic one forgets."""
+        return replace(self, low=np.maximum(self.low, least), high=np.maximum(self.high, least))
 
 
 def crossed_bootstrap_weights(
@@ -222,10 +233,11 @@ def interval_of(
     if s > 1:
         left_out = of(1 - np.eye(s), np.ones((s, i)))
         pseudo = s * estimate - (s - 1) * left_out
-        variance = pseudo.var(axis=0, ddof=1) / s
-        reach = stdtrit(s - 1, (1 + level) / 2) * np.sqrt(variance)
+        reach = stdtrit(s - 1, (1 + level) / 2) * pseudo.std(axis=0, ddof=1) / np.sqrt(s)
         seed_low, seed_high = pseudo.mean(axis=0) - reach, pseudo.mean(axis=0) + reach
-        share = seed_share(variance, np.nanvar(replicated, axis=0), s)
+        # From replicates and not from the jackknife, which sees less of a hypervolume's bends than the whole does.
+        seeds_alone = of(over_seeds[:_SHARE_REPLICATES], np.ones((min(replicates, _SHARE_REPLICATES), i)))
+        share = seed_share(np.nanvar(seeds_alone, axis=0), np.nanvar(replicated, axis=0))
         more = (lengthening(share, s, i, ndtri((1 + level) / 2)) - 1) * (high - low) / 2
         low, high = low - more, high + more
     return Interval(estimate, low, high, seed_low, seed_high, share, conditional=s == 1, level=level)

@@ -25,7 +25,7 @@ class FrontSummary:
     def table(self) -> str:
         """Plain text: a line per point, then hypervolumes, LMC verdicts, gains of the experts and notes."""
         lines = [self._heading(), "", *_aligned(self._cells()), "* not dominated; ± half the interval", ""]
-        lines += [*self._hypervolumes(), *self._lmc(), *self._gains()]
+        lines += [*self._hypervolumes(), *self._preferences(), *self._costs(), *self._lmc(), *self._gains()]
         lines += [f"note: {note}" for note in self.data["notes"]]
         return "\n".join(lines)
 
@@ -56,15 +56,33 @@ class FrontSummary:
             if name in volumes:
                 one = volumes[name]
                 counts = f"{one['points']} points, {one['outside']} not above the reference"
-                lines.append(f"hypervolume {name}: {_range(one)}, {counts}")
+                lines.append(f"hypervolume {name}: {_range(one)}{_cross_fit(one)}, {counts}")
         difference = volumes.get("soup_minus_morl", {})
         if "skipped" in difference:
             lines.append(f"hypervolume soup - morl: skipped, {difference['skipped']}")
         elif difference:
             lines.append(
-                f"hypervolume soup - morl: {_range(difference['difference'])}, {difference['points']} points each"
+                f"hypervolume soup - morl: {_range(difference['difference'])}{_cross_fit(difference)}, "
+                f"{difference['points']} points each"
             )
         return lines
+
+    def _preferences(self) -> list[str]:
+        found = self.data["preferences"]
+        if "skipped" in found:
+            # Without MORL there was nothing to compare, which needs no line.
+            return [f"soup - morl by preference: skipped, {found['skipped']}"] if "morl" in self.data["kinds"] else []
+        return [
+            f"expected utility soup - morl: {_range(found['utility']['difference'])} ({found['unit']})",
+            f"worst shortfall of the soup: {_range(found['shortfall']['soup'])}, of MORL: "
+            f"{_range(found['shortfall']['morl'])}",
+        ]
+
+    def _costs(self) -> list[str]:
+        return [
+            f"cost {name}: {cost['trainings_per_seed']} trainings per seed, {cost['trainings']} in all"
+            for name, cost in self.data["costs"].items()
+        ]
 
     def _lmc(self) -> list[str]:
         lmc = self.data["lmc"]
@@ -106,6 +124,12 @@ def _score(numbers: dict[str, Any]) -> str:
 
 def _signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.3g}"
+
+
+def _cross_fit(numbers: dict[str, Any]) -> str:
+    """What is left of a hypervolume when points are not scored on the items they were chosen on."""
+    estimate = numbers["cross_fit"].get("estimate")
+    return "" if estimate is None else f" (cross-fit {estimate:.4g})"
 
 
 def _range(numbers: dict[str, Any]) -> str:
