@@ -1,8 +1,9 @@
 """Lengthening bootstrap intervals for few seeds.
 
 S resampled seeds show (S - 1)/S of the variance that S seeds have, and the quantiles of a bootstrap know nothing of the
-error of that variance, which rests on S - 1 degrees of freedom. With 5 seeds that both matter, and seeds that dominate,
-a nominal 95 % interval covers some 84 %. Two steps mend it, both by the share ρ of the variance that seeds carry:
+error of that variance, which rests on S - 1 degrees of freedom. With 5 seeds that dominate, a nominal 95 % interval
+covers 80 to 82 % (docs/results/statistics_coverage.md). Two steps mend most of it, both by the share ρ of the variance
+that seeds carry:
 
 - the standard error grows by sqrt(1 + ρ / (S - 1)), which is sqrt(S / (S - 1)) when seeds are all there is;
 - the normal quantile gives way to Student's with ν = 1 / (ρ² / (S - 1) + (1 - ρ)² / (I - 1)) degrees of freedom

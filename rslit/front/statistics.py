@@ -9,9 +9,10 @@ only prompts are resampled), so both are drawn with replacement, independently: 
 so its intervals err on the long side.
 
 With one seed there is nothing to resample over seeds: the interval is then *conditional* on that run and says nothing
-about another training. With five or fewer seeds the crossed interval is somewhat short when seeds dominate; the seed-t
-interval (Student's t on the jackknife pseudo-values of the seeds, Tukey 1958) is the better one there, but it is
-conditional on the items and much too short when items dominate.
+about another training. With few seeds that dominate the bare bootstrap is too short, so it is lengthened by the share of
+the variance that the seeds carry (`rslit.front.few_seeds`). Beside it stands the seed-t interval, Student's t on the
+jackknife pseudo-values of the seeds (Tukey 1958): conditional on the items, and much too short when items dominate.
+Coverages of both are in docs/results/statistics_coverage.md.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ SOUP = ScoreMeta(
     trained_on={"risky": "fast", "cautious": "calm"},
 )
 MORL = ScoreMeta(task="walk", rewards=REWARDS, initialisation="f00")
+SIDES = ("soup", "morl")
 ITEMS = [f"e{n}" for n in range(30)]
 
 
@@ -160,6 +161,53 @@ def test_numbers_of_soup_morl_and_initialisation(files: list[Path], tmp_path: Pa
     assert gains["risky", "fast"]["high"] - gains["risky", "fast"]["low"] < 0.6
 
 
+def test_soup_beside_morl_by_preference_attainment_and_cost(files: list[Path], tmp_path: Path) -> None:
+    data = write_front(files, tmp_path / "out", replicates=100).data
+    points = {point["point"]: list(point["scores"].values()) for point in data["points"]}
+    start, fast, calm = (
+        np.array([score["estimate"] for score in points[label]])
+        for label in ("initialisation", "risky=10/10", "risky=0/10")
+    )
+    gain = np.array([fast[0], calm[1]]) - start
+
+    def rescaled(labels: Sequence[str]) -> np.ndarray:
+        return (np.array([[score["estimate"] for score in points[label]] for label in labels]) - start) / gain
+
+    soup, morl = (rescaled([p[kind] for p in data["hypervolume"]["soup_minus_morl"]["pairs"]]) for kind in SIDES)
+    found = data["preferences"]
+    assert found["points"] == 3
+    assert found["preferences"]["distribution"] == "uniform on the simplex"
+    shortfall = moocore.epsilon_additive(soup, ref=morl, maximise=True)
+    assert found["shortfall"]["soup"]["estimate"] == pytest.approx(shortfall)
+    assert found["igd_plus"]["morl"]["estimate"] == pytest.approx(moocore.igd_plus(morl, ref=soup, maximise=True))
+    w = np.linspace(0, 1, 2001)
+    weights = np.stack([w, 1 - w])
+    utility = (soup @ weights).max(axis=0).mean() - (morl @ weights).max(axis=0).mean()
+    assert found["utility"]["difference"]["estimate"] == pytest.approx(utility, abs=1e-3)
+    assert found["utility"]["difference"]["low"] > 0
+
+    assert set(data["attainment"]) == set(SIDES)
+    assert set(data["attainment"]["soup"]) == {"20", "50", "100"}
+    assert data["costs"]["soup"] == {"trainings_per_seed": 2, "trainings": 6}
+    assert data["costs"]["morl"] == {"trainings_per_seed": 3, "trainings": 9}
+    volumes = data["hypervolume"]
+    assert volumes["soup"]["cross_fit"]["estimate"] == pytest.approx(volumes["soup"]["estimate"], rel=0.05)
+    assert volumes["soup_minus_morl"]["cross_fit"]["low"] > 0
+
+
+def test_few_seeds_that_dominate_are_noted(tmp_path: Path) -> None:
+    # The bend differs much between the seeds; items and their noise are the same.
+    paths = [soup_file(tmp_path / f"{seed}.parquet", seed, bend=12.0 + 8 * seed) for seed in (0, 1, 2)]
+    summary = write_front(paths, tmp_path / "out", replicates=100)
+    share = summary.data["hypervolume"]["soup"]["seed_share"]
+    assert share > 0.5
+    (note,) = summary.data["notes"]
+    assert note.startswith(f"hypervolume soup: {share:.0%} of the variance is between only 3 seeds")
+    assert f"note: {note}" in summary.table()
+    assert summary.data["preferences"] == {"skipped": "MORL was not scored"}
+    assert list(summary.data["attainment"]) == ["soup"]
+
+
 def test_provenance_and_notes(files: list[Path], tmp_path: Path) -> None:
     data = write_front(files, tmp_path / "out", replicates=100, seed=3).data
     first = data["provenance"]["files"][0]
@@ -199,6 +247,10 @@ def test_table_reads_in_a_terminal(files: list[Path], tmp_path: Path) -> None:
     assert " ± " in lines[3]
     assert "LMC on fast: holds (margin 0.2" in text
     assert "hypervolume soup - morl: " in text
+    assert "(cross-fit " in text
+    assert "expected utility soup - morl: " in text
+    assert "worst shortfall of the soup: " in text
+    assert "cost morl: 3 trainings per seed, 9 in all" in text
     assert "expert cautious - initialisation on its calm: " in text
     assert max(map(len, lines)) <= 120
 
