@@ -92,7 +92,7 @@ def cross_fit_difference(
         raise RslitError(f"fronts have shapes {first.shape} and {second.shape}; give equal seeds, items and points")
     scale = _scale([first, second], ref)
     return interval_of(
-        lambda *means: _cross_fit(*means[:2], ref, scale) - _cross_fit(*means[2:], ref, scale),
+        lambda a1, a2, b1, b2: np.asarray(_cross_fit(a1, a2, ref, scale) - _cross_fit(b1, b2, ref, scale)),
         [*_halves(first, rng), *_halves(second, rng)],
         replicates,
         level,

@@ -105,9 +105,9 @@ def lmc_test(
     Seeds and items are paired between points, so an item's difficulty cancels. The crossed bootstrap counts interaction
     noise up to three times, so the band is long when seeds bend alike: 0 of 400 bands missed the truth on 5 seeds x 200
     items. Where seeds carry the variance, c gives way to Student's quantile (`rslit.front.few_seeds`): five seeds that
-    each bend their own way (a curvature of 0.1 between experts at 0 and 1) raise 0.02 false alarms at δ = 0, and 0.05 of
-    the bands miss the truth somewhere (docs/results/statistics_coverage.md). `slack.seed_low` and `slack.seed_high`:
-    per-seed Student t intervals with Bonferroni's correction over λ and rewards.
+    each bend their own way (a curvature of 0.1 between experts at 0 and 1) raise 0.02 false alarms at δ = 0, and 0.05
+    of the bands miss the truth somewhere (docs/results/statistics_coverage.md). `slack.seed_low` and `slack.seed_high`
+    are per-seed Student t intervals with Bonferroni's correction over λ and rewards.
 
     Args:
         x: Scores of the soup (S, I, M, K), NaN where a reward does not apply.

@@ -149,7 +149,7 @@ def compare_preferences(
 
 def _against(indicator: Callable[..., Any], fronts: Array, references: Array) -> Array:
     """A unary indicator of moocore, front by front; NaN where a mean is NaN."""
-    defined = np.isfinite(fronts).all(axis=(1, 2)) & np.isfinite(references).all(axis=(1, 2))
+    defined = np.asarray(np.isfinite(fronts).all(axis=(1, 2)) & np.isfinite(references).all(axis=(1, 2)))
     return np.array(
         [
             indicator(front, ref=reference, maximise=True) if good else np.nan

@@ -9,8 +9,8 @@ only prompts are resampled), so both are drawn with replacement, independently: 
 so its intervals err on the long side.
 
 With one seed there is nothing to resample over seeds: the interval is then *conditional* on that run and says nothing
-about another training. With few seeds that dominate the bare bootstrap is too short, so it is lengthened by the share of
-the variance that the seeds carry (`rslit.front.few_seeds`). Beside it stands the seed-t interval, Student's t on the
+about another training. With few seeds that dominate the bare bootstrap is too short, so it is lengthened by the share
+of the variance that the seeds carry (`rslit.front.few_seeds`). Beside it stands the seed-t interval, Student's t on the
 jackknife pseudo-values of the seeds (Tukey 1958): conditional on the items, and much too short when items dominate.
 Coverages of both are in docs/results/statistics_coverage.md.
 """
@@ -39,7 +39,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-_SHARE_REPLICATES = 500  # 6 % standard error of a variance, for a share that only picks the quantile
 _ARRAYS = ("estimate", "low", "high", "seed_low", "seed_high", "seed_share")
 
 
@@ -236,9 +235,8 @@ def interval_of(
         pseudo = s * estimate - (s - 1) * left_out
         reach = stdtrit(s - 1, (1 + level) / 2) * pseudo.std(axis=0, ddof=1) / np.sqrt(s)
         seed_low, seed_high = pseudo.mean(axis=0) - reach, pseudo.mean(axis=0) + reach
-        # From replicates and not from the jackknife, which sees less of a hypervolume's bends than the whole does.
-        seeds_alone = of(over_seeds[:_SHARE_REPLICATES], np.ones((min(replicates, _SHARE_REPLICATES), i)))
-        share = seed_share(np.nanvar(seeds_alone, axis=0), np.nanvar(replicated, axis=0))
+        # Seeds resampled alone have (S - 1) / S of the jackknife's variance, exactly so for means.
+        share = seed_share(pseudo.var(axis=0) / s, np.nanvar(replicated, axis=0))
         more = (lengthening(share, s, i, ndtri((1 + level) / 2)) - 1) * (high - low) / 2
         low, high = low - more, high + more
     return Interval(estimate, low, high, seed_low, seed_high, share, conditional=s == 1, level=level)
