@@ -23,6 +23,7 @@ _OWN = {
     "soup": "export the soup at one λ as a model of its own",
     "front": "numbers and figures of a front from score tables",
     "recipe": "run the stages of an experiment",
+    "demo": "slide λ on a web page and see what the soup does",
 }
 
 
@@ -113,6 +114,11 @@ def _run_own(verb: str, rest: Sequence[str]) -> int:
 
         command.add_arguments(parser)
         return command.run(parser.parse_args(rest))
+    if verb == "demo":
+        from rslit.demo import command as demo
+
+        demo.add_arguments(parser)
+        return demo.run(parser.parse_args(rest))
     if verb == "soup":
         _soup_arguments(parser)
         return _soup(parser.parse_args(rest))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rslit.callbacks import AtomicCheckpointIO, ResumeCheckpoint, RewardedProgre
 from rslit.errors import RslitError
 from rslit.warnings import quiet
 
-__all__ = ["RslitCLI", "run"]
+__all__ = ["RslitCLI", "instantiate", "run"]
 
 _VERBS = ("fit", "validate", "test", "predict")
 
@@ -154,9 +155,8 @@ def run(args: Sequence[str]) -> None:
     Raises:
         RslitError: Bad input, in one line.
     """
-    quiet()
     strict = {"exit_on_error": False}
-    try:
+    with _one_line_errors():
         RslitCLI(
             LightningModule,
             LightningDataModule,
@@ -168,6 +168,31 @@ def run(args: Sequence[str]) -> None:
             parser_kwargs={**strict, **{verb: strict for verb in _VERBS}},
             args=list(args),
         )
+
+
+def instantiate(config: Mapping[str, Any]) -> tuple[LightningModule, LightningDataModule]:
+    """Module and datamodule of a run's configuration, as the verbs make them, without a Trainer.
+
+    Args:
+        config: Has ``model`` and ``data``; what else it has is left alone.
+
+    Raises:
+        RslitError: Bad input, in one line.
+    """
+    with _one_line_errors():
+        parser = LightningArgumentParser(exit_on_error=False)
+        parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+        parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+        made = parser.instantiate_classes(parser.parse_object({key: config[key] for key in ("model", "data")}))
+        return made["model"], made["data"]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turns what a parser, Lightning or a class says of bad input into one line; warnings of others are quiet."""
+    quiet()
+    try:
+        yield
     except (jsonargparse.ArgumentError, MisconfigurationException) as error:
         raise RslitError(_one_line(error)) from error
     except torch.OutOfMemoryError as error:

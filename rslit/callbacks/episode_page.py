@@ -44,6 +44,7 @@ class Episode:
         totals: What each reward has summed up to after each step, float32 (T,), by reward.
         means: Mean score of this λ in the sweep, by reward; empty if the sweep did not visit this λ.
         links: Other pages, as text and relative address.
+        heading: What the episode is called; None is its λ.
     """
 
     lam: Mapping[str, Fraction]
@@ -51,6 +52,7 @@ class Episode:
     totals: Mapping[str, Tensor]
     means: Mapping[str, float] = field(default_factory=dict)
     links: Sequence[tuple[str, str]] = ()
+    heading: str | None = None
 
 
 def episode_page(title: str, lead: str, model: Any, seconds: float, episodes: Sequence[Episode]) -> str:
@@ -83,7 +85,7 @@ def episode_page(title: str, lead: str, model: Any, seconds: float, episodes: Se
         "title": html.escape(title),
         "lead": html.escape(lead),
         "width": "420" if len(episodes) > 1 else "900",
-        "cards": "\n".join(map(_card, episodes)),
+        "cards": "\n".join(_card(e, any(other.means for other in episodes)) for e in episodes),
         # Names in JSON must not close the script element they are in.
         "data": json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
     }
@@ -107,18 +109,21 @@ def brax_page(env: Any, poses: Tensor, seconds: float) -> str:
     return str(renderer.render(system, states, height="100vh", colab=False))
 
 
-def _card(episode: Episode) -> str:
-    lam = html.escape(", ".join(f"{name} = {value}" for name, value in episode.lam.items()))
+def _card(episode: Episode, swept: bool) -> str:
+    """An episode's part of the page; with a column of means if any episode has some."""
+    lam = ", ".join(f"{name} = {value}" for name, value in episode.lam.items())
+    heading = html.escape(f"λ: {lam}" if episode.heading is None else episode.heading)
+    column = "<th>mean score in the sweep</th>" if swept else ""
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td class='total'></td><td>{_number(episode.means.get(name))}</td></tr>"
+        f"<tr><td>{html.escape(name)}</td><td class='total'></td>"
+        f"{f'<td>{_number(episode.means.get(name))}</td>' if swept else ''}</tr>"
         for name in episode.totals
     )
     links = " · ".join(f"<a href='{html.escape(address)}'>{html.escape(text)}</a>" for text, address in episode.links)
     return (
-        f"<article><h2>λ: {lam}</h2><canvas role='img' aria-label='Animation of the episode at λ: {lam}'></canvas>"
-        "<div class='text'><p class='now'></p><table><thead><tr><th>reward</th><th>so far</th>"
-        f"<th>mean score in the sweep</th></tr></thead><tbody>{rows}</tbody></table>"
-        f"<p class='links'>{links}</p></div></article>"
+        f"<article><h2>{heading}</h2><canvas role='img' aria-label='Animation of the episode at {heading}'></canvas>"
+        f"<div class='text'><p class='now'></p><table><thead><tr><th>reward</th><th>so far</th>{column}</tr></thead>"
+        f"<tbody>{rows}</tbody></table><p class='links'>{links}</p></div></article>"
     )
 
 

@@ -26,7 +26,7 @@ from rslit.samples import Samples
 from rslit.soup import Lam, Soup, format_lam
 from rslit.soup.lam import coefficients
 
-__all__ = ["EpisodeCallback"]
+__all__ = ["EpisodeCallback", "file_names", "play_episode", "start_episode"]
 
 _LONGEST_NAME = 100
 
@@ -109,7 +109,7 @@ class EpisodeCallback(Callback):
         module = evaluator.module
         assert isinstance(module, LocomotionModule), "setup refuses others"
         soup = Soup.load(evaluator.ingredients, extrapolate=evaluator.extrapolate)
-        first = self._start(module)
+        first = start_episode(module, self.seed)
         if not isinstance(first, PosedEpisodes):
             name = type(module.env).__name__
             rank_zero_warn(f"EpisodeCallback: {name} does not say where its bodies are; no episode was written")
@@ -118,9 +118,10 @@ class EpisodeCallback(Callback):
         root = Path(self.dirpath or Path(trainer.default_root_dir) / "episodes")
         title, lead = f"Soups of {', '.join(soup.names)}: one episode each", self._lead(module)
         shown: list[Episode] = []
-        for lam, name in zip(self._lams, _file_names(self._lams), strict=True):
+        for lam, name in zip(self._lams, file_names(self._lams), strict=True):
             with soup.at(lam, module.policy), trainer.precision_plugin.forward_context():
-                episode = self._episode(module, lam, means.get(format_lam(lam), {}))
+                episode = play_episode(module, lam, self.seed, self.length)
+            episode = replace(episode, means=means.get(format_lam(lam), {}))
             links = [("index", "index.html")]
             if isinstance(module.env, BraxEnvironment):
                 page = brax_page(module.env.env, episode.poses, first.seconds)
@@ -133,27 +134,6 @@ class EpisodeCallback(Callback):
         write_bytes(root / "index.html", episode_page(title, lead, first.model, first.seconds, shown).encode())
         rank_zero_info(f"episodes of {len(shown)} λ written to {root / 'index.html'}")
 
-    def _start(self, module: LocomotionModule) -> Episodes:
-        return module.env.episodes(torch.tensor([self.seed], device=module.device), auto_reset=False)
-
-    @torch.no_grad()
-    def _episode(self, module: LocomotionModule, lam: Mapping[str, Fraction], means: Mapping[str, float]) -> Episode:
-        """One episode by the mode of the policy that the module holds; ends where the simulator ends it."""
-        episodes = self._start(module)
-        assert isinstance(episodes, PosedEpisodes), "the caller looked"
-        poses, steps = [], list[Step]()
-        for _ in range(min(self.length, module.env.episode_length)):
-            location, _ = module.policy(episodes.observations.to(module.device))
-            steps.append(episodes.step(tanh_normal.mode(location)))
-            poses.append(episodes.pose())
-            if bool(steps[-1].terminated[0] | steps[-1].truncated[0]):
-                break
-        items = [f"episode {self.seed}, step {t}" for t in range(len(steps))]
-        samples = Samples(items, {k: torch.cat([s.terms[k] for s in steps]) for k in steps[0].terms})
-        rewards = {r.name: score(r, samples, 0, complete=True).double() for r in module.evaluation_rewards}
-        totals = {name: values.cumsum(0).float().cpu() for name, values in rewards.items()}
-        return Episode(lam, torch.stack(poses), totals, means)
-
     def _lead(self, module: LocomotionModule) -> str:
         shown = min(self.length, module.env.episode_length)
         return (
@@ -163,13 +143,44 @@ class EpisodeCallback(Callback):
         )
 
 
+def start_episode(module: LocomotionModule, seed: int) -> Episodes:
+    """One environment in the first state of a seed, on the module's device."""
+    return module.env.episodes(torch.tensor([seed], device=module.device), auto_reset=False)
+
+
+@torch.no_grad()
+def play_episode(module: LocomotionModule, lam: Mapping[str, Fraction], seed: int, length: int) -> Episode:
+    """One episode by the mode of the policy that the module holds; ends where the simulator ends it.
+
+    Args:
+        module: Its environment says where its bodies are (`rslit.envs.PosedEpisodes`).
+        lam: What the policy is called: λ by expert.
+        seed: Seed of the first state.
+        length: Most steps to play.
+    """
+    episodes = start_episode(module, seed)
+    assert isinstance(episodes, PosedEpisodes), "the caller looked"
+    poses, steps = [], list[Step]()
+    for _ in range(min(length, module.env.episode_length)):
+        location, _ = module.policy(episodes.observations.to(module.device))
+        steps.append(episodes.step(tanh_normal.mode(location)))
+        poses.append(episodes.pose())
+        if bool(steps[-1].terminated[0] | steps[-1].truncated[0]):
+            break
+    items = [f"episode {seed}, step {t}" for t in range(len(steps))]
+    samples = Samples(items, {k: torch.cat([s.terms[k] for s in steps]) for k in steps[0].terms})
+    rewards = {r.name: score(r, samples, 0, complete=True).double() for r in module.evaluation_rewards}
+    totals = {name: values.cumsum(0).float().cpu() for name, values in rewards.items()}
+    return Episode(lam, torch.stack(poses), totals)
+
+
 def _default(names: Sequence[str]) -> list[dict[str, Fraction]]:
     """Every vertex of the simplex and its middle."""
     vertices = [{name: Fraction(1)} for name in names]
     return [*vertices, {name: Fraction(1, len(names)) for name in names}]
 
 
-def _file_names(lams: Sequence[Mapping[str, Fraction]]) -> list[str]:
+def file_names(lams: Sequence[Mapping[str, Fraction]]) -> list[str]:
     """One name per λ that every file system takes: its label, shortened and told apart by a hash where need be."""
     names: list[str] = []
     for lam in lams:

@@ -121,6 +121,10 @@ class TextDataModule(RewardedDataModule):
 
     # -- prompts --------------------------------------------------------------------------------------------------
 
+    def batch_of(self, tokenizer: Any, prompts: Sequence[Prompt]) -> Batch:
+        """A batch of any prompts, without a trainer. One without a reference has no prefix."""
+        return _collate(list(self._encode(tokenizer, prompts)))
+
     def _module(self) -> Any:
         module: Any = None if self.trainer is None else self.trainer.lightning_module
         for candidate in (module, getattr(module, "module", None)):
@@ -133,6 +137,8 @@ class TextDataModule(RewardedDataModule):
         if part not in self._ready:
             module = self._module()
             prompts, tally = self.source.prompts(part)
+            if self.prefix_tokens is not None and not any(prompt.reference for prompt in prompts):
+                raise RslitError("data.prefix_tokens: the prompts have no references to begin with; set it to null")
             if part == "eval" and self.max_prompt_tokens is None:
                 prompts = prompts[: self.eval_prompts]  # splitting the rest into tokens would be for nothing
             ready = [p for p in self._encode(module.tokenizer, prompts) if self._fits(p, tally)]
@@ -147,8 +153,6 @@ class TextDataModule(RewardedDataModule):
         texts = [render(tokenizer, prompt, self.template, self.system) for prompt in prompts]
         prefixes: list[list[int]] = [[] for _ in prompts]
         if self.prefix_tokens is not None:
-            if not any(prompt.reference for prompt in prompts):
-                raise RslitError("data.prefix_tokens: the prompts have no references to begin with; set it to null")
             prefixes = prefix_ids(tokenizer, prompts, self.prefix_tokens)
         starts = [tokenizer.decode(prefix) if prefix else "" for prefix in prefixes]
         for prompt, text, ids, prefix, start in zip(

@@ -11,7 +11,7 @@ Notation: B prompts, M copies of each (λ or samples that share the noise), V to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -73,6 +73,7 @@ def generate(
     copies: int = 1,
     group: int = 1,
     num_beams: int = 1,
+    heard: Callable[[Tensor], None] | None = None,
 ) -> Answers:
     """Generates one answer per row.
 
@@ -88,6 +89,8 @@ def generate(
         copies: M; rows m * B + b share their noise for all m.
         group: So many rows side by side are the same prompt, under the same weights: it passes the model once.
         num_beams: Beams of a search, without noise.
+        heard: Called after every step with all tokens so far, int64 (M x B, r); beams, which change their minds, are
+            not told.
 
     Raises:
         RslitError: Noise together with beams.
@@ -104,7 +107,7 @@ def generate(
     config = generation_config(
         pad_id, eos_ids, max_new_tokens=int(lengths.max()), do_sample=False, num_beams=num_beams, use_cache=True
     )
-    criteria = StoppingCriteriaList([] if num_beams > 1 else [_Lengths(lengths, prompts.ids.shape[1])])
+    criteria = StoppingCriteriaList([] if num_beams > 1 else [_Lengths(lengths, prompts.ids.shape[1], heard)])
     with evaluating(model), _only_config(model, config):
         caller: Any = model
         known: dict[str, Any] = {}
@@ -170,12 +173,15 @@ class _GumbelNoise:
 
 
 class _Lengths:
-    """Ends each row at its own length."""
+    """Ends each row at its own length, and tells whoever listens what there is so far."""
 
-    def __init__(self, lengths: Tensor, prompt: int) -> None:
+    def __init__(self, lengths: Tensor, prompt: int, heard: Callable[[Tensor], None] | None) -> None:
         self.lengths = lengths
         self.prompt = prompt
+        self.heard = heard
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        if self.heard is not None:
+            self.heard(input_ids[:, self.prompt :])
         done: Tensor = self.lengths.to(input_ids.device) <= input_ids.shape[1] - self.prompt
         return done

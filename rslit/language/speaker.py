@@ -5,7 +5,7 @@ Notation: B rows, P prompt tokens, R answer tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ class Speaker:
         num_beams: int = 1,
         stop_at_eos: bool = True,
         group: int = 1,
+        heard: Callable[[Tensor], None] | None = None,
     ) -> Answers:
         """Generates an answer per row, ended by an end token or not; see :func:`rslit.language.generate`."""
         return generate(
@@ -61,6 +62,7 @@ class Speaker:
             copies=copies,
             group=group,
             num_beams=num_beams,
+            heard=heard,
         )
 
     def answer_in_parts(

@@ -217,12 +217,30 @@ class InterpolationEvaluator(LightningModule):
         assert self._loaded is not None, "setup loads"
         return [(point.kind, point.label) for point in self._loaded[1]]
 
+    @property
+    def soup(self) -> Soup:
+        """Everything that is evaluated as one soup: what is no expert is a vertex beside them."""
+        assert self._loaded is not None, "setup loads"
+        return self._loaded[0]
+
+    @property
+    def meta(self) -> ScoreMeta:
+        """What its score table is about."""
+        assert self._loaded is not None, "setup loads"
+        return self._loaded[2]
+
+    @property
+    def lams(self) -> list[dict[str, Fraction]]:
+        """λ of every point in `soup`, in the order of `points`."""
+        assert self._loaded is not None, "setup loads"
+        soup, points, _, _ = self._loaded
+        return [{name: point.lam.get(name, Fraction(0)) for name in soup.names} for point in points]
+
     def _step(self, batch: Any, batch_idx: int) -> list[Samples]:
         assert self._loaded is not None, "setup loads"
-        soup, points, _, seed = self._loaded
+        soup, _, _, seed = self._loaded
         noise = stream_seed(seed, "evaluation", batch_idx)
-        full = [{name: point.lam.get(name, Fraction(0)) for name in soup.names} for point in points]
-        found = self.module.evaluate_soups(batch, noise, soup, full)
+        found = self.module.evaluate_soups(batch, noise, soup, self.lams)
         for index, samples in enumerate(found):
             for name, values in samples.scores.items():
                 self._rows.append((index, name, list(samples.items), values.double().tolist()))

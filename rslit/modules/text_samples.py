@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,6 +86,7 @@ def evaluation_samples(
     noise: torch.Generator | None,
     copies: int,
     device: torch.device,
+    heard: Callable[[Tensor], None] | None = None,
 ) -> list[Samples]:
     """Answers a batch of prompts as often as asked, all in one batch.
 
@@ -98,6 +99,7 @@ def evaluation_samples(
         noise: Generator of the sampling noise, the same for all copies; None decodes greedily.
         copies: Copies of the batch, one after the other.
         device: The policy's.
+        heard: See :func:`rslit.language.generate`.
 
     Returns:
         The samples of each copy, without scores.
@@ -105,6 +107,8 @@ def evaluation_samples(
     count = len(batch["items"])
     prompts = speaker.prompts(batch["prompt_ids"], device).repeat(copies)
     lengths = torch.full((copies * count,), options.max_new_tokens, device=device)
-    answers = speaker.answer(policy, prompts, lengths, noise, copies, options.num_beams, options.stop_at_eos)
+    answers = speaker.answer(
+        policy, prompts, lengths, noise, copies, options.num_beams, options.stop_at_eos, heard=heard
+    )
     parts = zip(*(torch.split(column, count) for column in answers), strict=True)
     return [text_samples(tokenizer, batch, Answers(*part)) for part in parts]

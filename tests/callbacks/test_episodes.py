@@ -13,7 +13,7 @@ from episodes_kit import PosedPointEnvironment, ingredients, module_of, poured, 
 from test_episode_page import Page
 
 from rslit.callbacks import EpisodeCallback
-from rslit.callbacks.episodes import _file_names, _means
+from rslit.callbacks.episodes import file_names, _means
 from rslit.datamodules import LocomotionDataModule
 from rslit.front import read_scores
 from rslit.modules import InterpolationEvaluator
@@ -135,15 +135,15 @@ def test_only_rank_zero_writes_and_not_on_a_sanity_check(tmp_path: Path, quiet: 
     assert not (tmp_path / "episodes").exists()
 
 
-def test_file_names_are_safe_and_differ() -> None:
+def testfile_names_are_safe_and_differ() -> None:
     half = Fraction(1, 2)
-    assert _file_names([{"a": half, "b": half}]) == ["a=1_2,b=1_2"]
-    one, two, three = _file_names([{"../x y": Fraction(1)}, {".._x y": Fraction(1)}, {".._X y": Fraction(1)}])
+    assert file_names([{"a": half, "b": half}]) == ["a=1_2,b=1_2"]
+    one, two, three = file_names([{"../x y": Fraction(1)}, {".._x y": Fraction(1)}, {".._X y": Fraction(1)}])
     assert one == "___x_y=1"
     assert two.startswith("___x_y=1-")
     assert three.startswith("___X_y=1-")
     assert len({one.lower(), two.lower(), three.lower()}) == 3
     lams = [{f"expert{k}": Fraction(1 if k == j else 0) for k in range(40)} for j in (38, 39)]
-    long = _file_names(lams)
+    long = file_names(lams)
     assert [len(name) for name in long] == [109, 109]
     assert long[0] != long[1]

@@ -1,0 +1,81 @@
+"""Captioning, VQA and visual grounding: what is said about an image."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from rslit.callbacks.drawing import CELL, Picture
+from rslit.callbacks.image_rows import answer_row, given, number, said
+from rslit.datamodules.vision import VisionDataModule
+from rslit.demo.players.base import ITEMS, NOISE, ColumnPlayer, Tell, choose_item
+from rslit.modules.vision import VisionModule
+from rslit.vision.images import load_image
+from rslit.vision.rows import ImageRow
+
+__all__ = ["AnswerPlayer"]
+
+_SCALE = 2  # pixels of a unit of the picture
+_LONGEST = 300  # characters of a visitor's question
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A row, and whether the visitor asked something else about its image than the data do."""
+
+    row: ImageRow
+    own: bool = False
+
+
+class AnswerPlayer(ColumnPlayer):
+    """Says something about a held-out image: a caption, an answer to a question, or a box for an expression.
+
+    Question and expression can be the visitor's own. Answers are decoded as in the sweep.
+    """
+
+    def __init__(self, module: VisionModule, data: VisionDataModule[Any]) -> None:
+        self.module = module
+        held_out = data.evaluation_batches()
+        self.rows, self.collate = list(held_out.rows[:ITEMS]), held_out.collate
+
+    def choose(self) -> Hashable | None:
+        """A held-out image and, where the task asks something, the question or expression."""
+        asks = self.module.asks
+
+        def name(row: Any) -> str:
+            return row.item if asks is None else f"{getattr(row, asks)} (image {row.image})"
+
+        row: Any = choose_item("Image" if asks is None else f"Image and {asks}", self.rows, name, "row")
+        if asks is None:
+            return Asked(row)
+        label = f"{asks.capitalize()} (write your own)"
+        text = st.text_input(label, getattr(row, asks), _LONGEST, key=f"asked {row.item}").strip()
+        if not text:
+            st.info(f"Write {'an' if asks[0] in 'aeiou' else 'a'} {asks}, and the policies answer it.")
+            return None
+        return Asked(replace(row, **{asks: text}), own=text != getattr(row, asks))
+
+    def act(self, what: Asked, tell: Tell) -> Mapping[str, Any]:
+        """What the policy says, as `rslit.callbacks.image_rows.answer_row` has it."""
+        (samples,) = self.module.answer(self.collate([what.row]), NOISE, 1)
+        return answer_row(samples, 0)
+
+    def draw(self, what: Asked, made: Mapping[str, Any]) -> None:
+        """The image, with the box on it, and what was said below."""
+        image = load_image(what.row)
+        if "target" in made:
+            boxes = [made["box"]] if made["box"] else []
+            right = None if what.own else made["target"]
+            image = Picture(image, right, boxes).image(CELL * _SCALE, _SCALE)
+        st.image(image, width="stretch")
+        if said(made):
+            st.text(said(made))
+        if what.own:
+            return
+        if "target" in made:
+            st.caption(f"dashed: the answer · line: the right box · IoU {number(made['iou'])}")
+        elif given(made):
+            st.caption("people: " + " · ".join(given(made)))
