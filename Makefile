@@ -4,11 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
+# Whose page `make demo` opens.
+RUN ?= runs/halfcheetah
+
 # Drawn scenes and small fresh models; made once.
 SCENES = $(BIN)/python -m rslit.scenes models/scenes/world --train 4000 --val 600 --test 1000 && \
 	$(BIN)/python -m rslit.scenes.models models/scenes/world models/scenes --easy-vqa
 
-.PHONY: help soup soup-review soup-news soup-captioning soup-vqa soup-easy-vqa soup-grounding soup-images test check lint clean
+.PHONY: help soup soup-review soup-news soup-captioning soup-vqa soup-easy-vqa soup-grounding soup-images demo test browser check lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -45,8 +48,15 @@ soup-images: $(VENV)/.diffusion  ## Rewarded Soups on images drawn from prompts,
 	@$(BIN)/python -m rslit.scenes.models models/scenes/single models/scenes --kinds classifier pixel_diffusion --size 32
 	@$(BIN)/rslit recipe configs/text_to_image/small/recipe.yaml
 
-test: $(VENV)/.dev  ## all tests
+demo: $(VENV)/.demo  ## the page of finished runs: make demo RUN=runs/halfcheetah, after make soup
+	@$(BIN)/rslit demo $(RUN)
+
+test: $(VENV)/.dev  ## all tests; those of the page in a browser need Chromium (make browser), else they are skipped
 	@$(BIN)/python -m pytest
+
+browser:  ## Chromium for the tests of the page, on Debian or Ubuntu, as root
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 
 check: lint  ## what a commit must pass: lint, format, types, fast tests
 	@$(BIN)/python -m pytest -m "not slow"
@@ -82,7 +92,12 @@ $(VENV)/.diffusion: pyproject.toml constraints.txt Makefile | $(BIN)/python
 	@$(PIP) -e '.[diffusion]'
 	@touch $@
 
+$(VENV)/.demo: pyproject.toml constraints.txt Makefile | $(BIN)/python
+	@echo "installing into $(VENV), some minutes the first time"
+	@$(PIP) -e '.[demo]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml constraints.txt Makefile | $(BIN)/python
 	@echo "installing into $(VENV), some minutes the first time"
-	@$(PIP) -e '.[locomotion,text,vision,diffusion,bench,dev]'
-	@touch $@ $(VENV)/.run $(VENV)/.text $(VENV)/.vision $(VENV)/.diffusion
+	@$(PIP) -e '.[locomotion,text,vision,diffusion,demo,bench,dev]'
+	@touch $@ $(VENV)/.run $(VENV)/.text $(VENV)/.vision $(VENV)/.diffusion $(VENV)/.demo

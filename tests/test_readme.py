@@ -23,6 +23,7 @@ from toy_vision_runs import fit_vision
 from transformers import AutoImageProcessor, AutoModelForCausalLM, AutoTokenizer
 
 from rslit.cli import main
+from rslit.demo.run_folder import open_run
 from rslit.scenes import World, write_world
 from rslit.soup import Ingredient
 
@@ -67,9 +68,11 @@ def test_make_targets_exist() -> None:
 
 
 def test_commands(after_make_soup: Path) -> None:
-    assert [c[1] for c in COMMANDS] == ["soup", "front", "soup", "soup", "soup"]
+    assert [c[1] for c in COMMANDS] == ["soup", "front", "demo", "soup", "soup", "soup"]
     for command in COMMANDS:
-        if not any(task in command[3] for task in ("movie_review", "captioning", "text_to_image")):
+        if command[1] == "demo":  # would serve until it is stopped; tests/demo do that
+            assert open_run(Path(command[2])).scores.points
+        elif not any(task in command[3] for task in ("movie_review", "captioning", "text_to_image")):
             assert main(command[1:]) == 0
     assert Ingredient.load(after_make_soup / "runs/my-soup").info.config["soup"]
     assert (after_make_soup / "runs/my-front/front.png").is_file()
@@ -198,5 +201,5 @@ def test_links_and_verbs() -> None:
         assert (ROOT / file).exists(), target
         headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(), re.MULTILINE) if part else []
         assert not part or part in [heading.lower().replace(" ", "-") for heading in headings], target
-    for verb in ("fit", "validate", "test", "predict", "soup", "front", "recipe"):
+    for verb in ("fit", "validate", "test", "predict", "soup", "front", "recipe", "demo"):
         assert f"`{verb}`" in README

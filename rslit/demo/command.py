@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     for library in ("streamlit", "plotly"):
         if importlib.util.find_spec(library) is None:
-            raise RslitError(f"rslit demo needs the package {library}: pip install 'rslit[demo]'")
+            raise RslitError(f"rslit demo needs the package {library}: pip install 'rslit[demo]', or use make demo")
     check_port(args.port)
     from rslit.demo.live import LiveSoup
     from rslit.demo.page import draw_page

@@ -14,7 +14,7 @@ from rslit.demo.expected import Expected
 from rslit.demo.figure import axes_of, clicked, front_figure
 from rslit.demo.live import ExactLam, LiveSoup
 from rslit.demo.players import Player
-from rslit.demo.players.base import Tell
+from rslit.demo.players.base import Tell, plain
 from rslit.demo.simplex import GRID, moved, read_lam, uniform
 from rslit.errors import RslitError
 from rslit.front import Front
@@ -35,7 +35,7 @@ def draw_page(live: LiveSoup, player: Player) -> None:
     run = live.run
     st.set_page_config(page_title=f"rslit demo: {run.folder}", layout="wide")
     st.title("Which trade-off is yours?")
-    st.caption(f"{run.evaluator.meta.task.replace('_', ' ')} · {_plain(str(run.folder))}")
+    st.caption(f"{run.evaluator.meta.task.replace('_', ' ')} · {plain(str(run.folder))}")
     _begin(live)
     lam: ExactLam = st.session_state[_LAM]
     st.query_params["lam"] = format_lam(lam)
@@ -48,12 +48,15 @@ def draw_page(live: LiveSoup, player: Player) -> None:
         _expected(live, expected)
         _export(live, lam)
     st.subheader("Live", divider="gray")
-    what = player.choose()
-    if what is None:
-        return
     policies = {f"soup at λ: {_shown(lam)}": lam, **live.references}
-    plays = {name: functools.partial(_play, live, player, own, what) for name, own in policies.items()}
-    player.show(what, plays)
+    try:
+        what = player.choose()
+        if what is not None:
+            player.show(
+                what, {name: functools.partial(_play, live, player, own, what) for name, own in policies.items()}
+            )
+    except RslitError as error:  # such as an image file that is gone
+        st.error(plain(str(error)))
 
 
 def expected_table(expected: Expected | None, soups: Front, start: Front | None) -> str:
@@ -67,14 +70,16 @@ def expected_table(expected: Expected | None, soups: Front, start: Front | None)
     rows: list[tuple[str, list[str]]] = []
     if expected is not None:
         values = zip(expected.mean, expected.low, expected.high, strict=True)
-        cells = [f"**{m:.4g}**" + ("" if np.isnan(low) else f" [{low:.4g}, {high:.4g}]") for m, low, high in values]
+        cells = [
+            f"**{m:.4g}**" + ("" if np.isnan(low) else f" [{low:.4g},\u00a0{high:.4g}]") for m, low, high in values
+        ]
         rows.append(("**this soup**", cells))
     if start is not None:
         rows.append(("initialisation", [f"{value:.4g}" for value in start.scores[0]]))
     if soups.has_experts():
         for name, index in zip(soups.experts, soups.expert_points(), strict=True):
-            rows.append((f"expert {_plain(name)}", [f"{value:.4g}" for value in soups.scores[index]]))
-    head = ["", *map(_plain, soups.rewards)]
+            rows.append((f"expert {plain(name)}", [f"{value:.4g}" for value in soups.scores[index]]))
+    head = ["", *map(plain, soups.rewards)]
     lines = [head, ["---", *["---:"] * len(soups.rewards)], *([name, *cells] for name, cells in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -96,7 +101,7 @@ def _begin(live: LiveSoup) -> None:
         try:
             st.session_state[_LAM] = read_lam(given, live.experts)
         except RslitError as error:
-            st.warning(f"The address has no λ that fits: {_plain(str(error))}")
+            st.warning(f"The address has no λ that fits: {plain(str(error))}")
 
 
 def _set(lam: Mapping[str, Fraction]) -> None:
@@ -162,7 +167,7 @@ def _sliders(live: LiveSoup, lam: ExactLam) -> None:
     for name in live.experts:
         st.session_state[_slider(name)] = float(lam[name])
         st.slider(
-            f"λ of {_plain(name)}",
+            f"λ of {plain(name)}",
             0.0,
             1.0,
             step=1 / GRID,
@@ -189,11 +194,11 @@ def _expected(live: LiveSoup, expected: Expected | None) -> None:
 
 def _export(live: LiveSoup, lam: ExactLam) -> None:
     merged = live.has_base and st.checkbox("as a whole model, merged into its base", key="merged")
-    if st.button(f"Export the soup at λ: {_shown(lam)}", key="export"):
+    if st.button(f"Export the soup at λ: {plain(_shown(lam))}", key="export"):
         try:
             st.session_state[_EXPORTED] = str(live.export(lam, merged))
         except RslitError as error:
-            st.error(_plain(str(error)))
+            st.error(plain(str(error)))
     if _EXPORTED in st.session_state:
         st.success("Exported to")
         st.code(st.session_state[_EXPORTED], language=None, wrap_lines=True)
@@ -204,9 +209,4 @@ def _slider(name: str) -> str:
 
 
 def _shown(lam: ExactLam) -> str:
-    return ", ".join(f"{_plain(name)} {float(value):.4g}" for name, value in lam.items())
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is."""
-    return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>#$|~:" else letter for letter in text)
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in lam.items())

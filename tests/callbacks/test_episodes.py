@@ -13,7 +13,7 @@ from episodes_kit import PosedPointEnvironment, ingredients, module_of, poured, 
 from test_episode_page import Page
 
 from rslit.callbacks import EpisodeCallback
-from rslit.callbacks.episodes import file_names, _means
+from rslit.callbacks.episodes import _means, file_names
 from rslit.datamodules import LocomotionDataModule
 from rslit.front import read_scores
 from rslit.modules import InterpolationEvaluator

@@ -11,10 +11,10 @@ import streamlit as st
 from rslit.callbacks.drawing import CELL, Picture
 from rslit.callbacks.image_rows import answer_row, given, number, said
 from rslit.datamodules.vision import VisionDataModule
-from rslit.demo.players.base import ITEMS, NOISE, ColumnPlayer, Tell, choose_item
+from rslit.demo.players.base import ITEMS, NOISE, ColumnPlayer, Tell, choose_item, plain
 from rslit.modules.vision import VisionModule
 from rslit.vision.images import load_image
-from rslit.vision.rows import ImageRow
+from rslit.vision.rows import ImageRow, QuestionRow
 
 __all__ = ["AnswerPlayer"]
 
@@ -44,19 +44,22 @@ class AnswerPlayer(ColumnPlayer):
     def choose(self) -> Hashable | None:
         """A held-out image and, where the task asks something, the question or expression."""
         asks = self.module.asks
-
-        def name(row: Any) -> str:
-            return row.item if asks is None else f"{getattr(row, asks)} (image {row.image})"
-
-        row: Any = choose_item("Image" if asks is None else f"Image and {asks}", self.rows, name, "row")
+        label = "Image" if asks is None else f"Image and {asks}"
+        row: Any = choose_item(label, self.rows, lambda row: str(getattr(row, asks or "item")), "row")
         if asks is None:
+            st.caption("People: " + plain(" · ".join(given({"references": row.captions}))))
             return Asked(row)
-        label = f"{asks.capitalize()} (write your own)"
-        text = st.text_input(label, getattr(row, asks), _LONGEST, key=f"asked {row.item}").strip()
-        if not text:
-            st.info(f"Write {'an' if asks[0] in 'aeiou' else 'a'} {asks}, and the policies answer it.")
+        own = st.text_input(
+            f"{asks.capitalize()} (write your own)", getattr(row, asks), _LONGEST, key=f"asked {row.item}"
+        ).strip()
+        if not own:
+            st.info(f"Write the {asks}, and the policies answer it.")
             return None
-        return Asked(replace(row, **{asks: text}), own=text != getattr(row, asks))
+        if own != getattr(row, asks):
+            return Asked(replace(row, **{asks: own}), own=True)
+        if isinstance(row, QuestionRow):
+            st.caption("People: " + plain(" · ".join(given({"answers": row.answers}))))
+        return Asked(row)
 
     def act(self, what: Asked, tell: Tell) -> Mapping[str, Any]:
         """What the policy says, as `rslit.callbacks.image_rows.answer_row` has it."""
@@ -67,15 +70,10 @@ class AnswerPlayer(ColumnPlayer):
         """The image, with the box on it, and what was said below."""
         image = load_image(what.row)
         if "target" in made:
-            boxes = [made["box"]] if made["box"] else []
             right = None if what.own else made["target"]
-            image = Picture(image, right, boxes).image(CELL * _SCALE, _SCALE)
+            image = Picture(image, right, [made["box"]] if made["box"] else []).image(CELL * _SCALE, _SCALE)
         st.image(image, width="stretch")
         if said(made):
             st.text(said(made))
-        if what.own:
-            return
-        if "target" in made:
+        if "target" in made and not what.own:
             st.caption(f"dashed: the answer · line: the right box · IoU {number(made['iou'])}")
-        elif given(made):
-            st.caption("people: " + " · ".join(given(made)))

@@ -10,7 +10,7 @@ import streamlit as st
 
 from rslit.seeds import stream_seed
 
-__all__ = ["ITEMS", "NOISE", "ColumnPlayer", "Play", "Player", "Tell", "choose_item", "in_columns"]
+__all__ = ["ITEMS", "NOISE", "ColumnPlayer", "Play", "Player", "Tell", "choose_item", "in_columns", "plain"]
 
 Tell = Callable[[str], object]
 """Takes what has been said so far."""
@@ -56,7 +56,7 @@ class ColumnPlayer(Player):
         """Shows each policy as soon as it has acted."""
         for (heading, play), column in zip(plays.items(), in_columns(len(plays)), strict=True):
             with column:
-                st.markdown(f"**{heading}**")
+                st.markdown(f"**{plain(heading)}**")
                 slot = st.empty()
                 slot.caption("waiting for the model …")
                 made = play(slot.text)
@@ -69,6 +69,11 @@ def in_columns(count: int) -> Iterator[Any]:
     for start in range(0, count, _COLUMNS):
         width = min(_COLUMNS, count)
         yield from st.columns(width, border=True)[: count - start]
+
+
+def plain(text: str) -> str:
+    """Markdown that shows the text as it is."""
+    return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>#$|~:" else letter for letter in text)
 
 
 def choose_item(label: str, items: Sequence[T], name: Callable[[T], str], key: str) -> T:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import streamlit as st
+from PIL import Image
 
 from rslit.callbacks.drawing import CELL, fitted
 from rslit.demo.players.base import ITEMS, NOISE, ColumnPlayer, Tell, choose_item
@@ -41,11 +42,11 @@ class ImagePlayer(ColumnPlayer):
             return None
         return replace(chosen, prompt=text, seed=other or chosen.seed)
 
-    def act(self, what: ImagePrompt, tell: Tell) -> Any:
+    def act(self, what: ImagePrompt, tell: Tell) -> Image.Image:
         """The image."""
         (samples,) = self.module.answer(self.collate([what]), NOISE, 1)
-        return samples["image"][0]
+        return Image.fromarray(samples["image"][0].permute(1, 2, 0).numpy())
 
-    def draw(self, what: ImagePrompt, made: Any) -> None:
+    def draw(self, what: ImagePrompt, made: Image.Image) -> None:
         """The image; the pixels of a small one stay sharp squares."""
         st.image(fitted(made, max(2 * CELL, *made.size)), width="stretch")
