@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
-from toy_env import PointEnvironment, PointEpisodes
+from toy_posed import PosedPointEnvironment as PosedPointEnvironment
 
 from rslit.callbacks import EpisodeCallback
 from rslit.datamodules import LocomotionDataModule
@@ -19,24 +17,6 @@ from rslit.soup import IngredientInfo, dtype_name, fingerprint, write_ingredient
 
 RISKY = TermsReward({"x_velocity": 1.0}, "risky")
 CAUTIOUS = TermsReward({"x_velocity": 1.0, "energy": -1.0}, "cautious")
-
-
-class PosedPointEpisodes(PointEpisodes):
-    model = mujoco.MjModel.from_xml_string(
-        "<mujoco><worldbody><geom type='plane' size='0 0 1'/>"
-        "<body><joint type='slide' axis='1 0 0'/><geom size='0.1'/></body></worldbody></mujoco>"
-    )
-    seconds = 0.1
-
-    def pose(self) -> Tensor:
-        return torch.tensor([[float(self.observations[0, 0]), 0, 0.1, 1, 0, 0, 0]])
-
-
-class PosedPointEnvironment(PointEnvironment):
-    """The point on a line as a ball that can be drawn."""
-
-    def episodes(self, seeds: Tensor, *, auto_reset: bool = True) -> PosedPointEpisodes:
-        return PosedPointEpisodes(self, seeds, auto_reset)
 
 
 def module_of(env: Any, seed: int = 0) -> LocomotionModule:

@@ -53,7 +53,7 @@ def _locomotion(root: Path) -> Path:
         name: fit(write, root, name, reward=own, **init) for name, own in (("risky", RISKY), ("cautious", CAUTIOUS))
     }
     config = point_config()
-    config["model"]["init_args"]["env"]["class_path"] = "episodes_kit.PosedPointEnvironment"
+    config["model"]["init_args"]["env"]["class_path"] = "toy_posed.PosedPointEnvironment"
     return _sweep(root, config, experts, start)
 
 
