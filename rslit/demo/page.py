@@ -165,7 +165,9 @@ def _front(live: LiveSoup, lam: ExactLam, expected: Expected | None) -> None:
 def _sliders(live: LiveSoup, lam: ExactLam) -> None:
     st.markdown("**λ**: how much of each expert. The others give way, so that the sum stays 1.")
     for name in live.experts:
-        st.session_state[_slider(name)] = float(lam[name])
+        # What the visitor moved already is where it should be: setting it would undo the moves made since.
+        if st.session_state.get(_slider(name)) != float(lam[name]):
+            st.session_state[_slider(name)] = float(lam[name])
         st.slider(
             f"λ of {plain(name)}",
             0.0,
