@@ -82,7 +82,7 @@ def _vision(task: str) -> Callable[[Path], Path]:
 
 
 def _images(root: Path) -> Path:
-    """A tiny pipeline that draws 8 x 8 pixels or so."""
+    """A tiny pipeline."""
     save_pipeline("pixel", root / "base")
     write_world(root / "world", World(12, 6, 1, 32))
     source = {"class_path": "rslit.datamodules.KarpathyCaptions", "init_args": {"folder": str(root / "world")}}

@@ -45,8 +45,8 @@ def test_the_policy_holds_the_soup_while_it_acts(live: LiveSoup) -> None:
 
 
 def test_references_are_the_ingredients_themselves(live: LiveSoup) -> None:
-    for name, path in {**{f"expert {name}": path for name, path in paths(live).items()}}.items():
-        found = live.play(live.references[name], "weights", held(live))
+    for name, path in paths(live).items():
+        found = live.play(live.references[f"expert {name}"], "weights", held(live))
         for key, tensor in Ingredient.load(path).state_dict().items():
             torch.testing.assert_close(found[key], tensor, rtol=0, atol=0)
     start = live.run.evaluator.initialisation

@@ -55,7 +55,7 @@ def test_a_sweep_in_the_folder_of_a_training(copied: Path) -> None:
 
 
 def test_lam_outside_of_the_simplex_is_left_out(copied: Path, tmp_path: Path) -> None:
-    config = yaml.safe_load((copied / "sweep.yaml").read_text().replace("locomotion0", "locomotion"))
+    config = yaml.safe_load((copied / "sweep.yaml").read_text())
     init = config["model"]["init_args"]
     init["ingredients"] = {name: str(copied / name / "ingredients" / "last") for name in init["ingredients"]}
     init["lattice"] = [{"risky": x, "cautious": 1 - x} for x in (-0.5, 0.0, 0.5, 1.0, 1.5)]

@@ -191,3 +191,12 @@ def test_the_model_comes_back_in_the_mode_it_was_in() -> None:
     answers = sample(model)
     assert {name: module.training for name, module in model.named_modules()} == before
     assert torch.equal(answers.tokens, sample(bare_llama().eval()).tokens)
+
+
+def test_a_listener_hears_every_step() -> None:
+    heard: list[Tensor] = []
+    prompts = left_pad([[3, 4], [5, 6, 7]], 0, torch.device("cpu"))
+    lengths = torch.tensor([5, 5])
+    answers = generate(bare_llama(), prompts, lengths, pad_id=0, heard=lambda tokens: heard.append(tokens.clone()))
+    assert [tokens.shape for tokens in heard] == [(2, r) for r in range(1, 6)]
+    assert torch.equal(heard[-1], answers.tokens)
