@@ -65,8 +65,8 @@ def test_lam_outside_of_the_simplex_is_left_out(copied: Path, tmp_path: Path) ->
     assert main(["validate", *args]) == 0
     run = open_run(tmp_path / "wide")
     assert run.soups.lams is not None
-    assert run.soups.lams[:, 0].tolist() == [0.0, 0.5, 1.0]
-    assert run.scores.weights[:, 0].tolist() == [0.0, 0.5, 1.0]
+    assert run.soups.lams[:, 0].tolist() == [1.0, 0.5, 0.0]
+    assert run.scores.weights[:, 0].tolist() == [1.0, 0.5, 0.0]
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
