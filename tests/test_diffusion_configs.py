@@ -178,8 +178,10 @@ def check_sweep(path: Path, runs: DiffusionRuns, root: Path) -> None:
     run = runs.of(path)
     check_unchanged(run)
     frame = read_scores(run.folder / "scores.parquet").frame
-    # Halves of two experts, thirds of three.
-    points = {"soup": {2: 3, 3: 10}[len(run.ingredients)], "initialisation": 1}
+    lattice = load(run.configs[-1])["model"]["init_args"]["lattice"]
+    # Halves of two experts, thirds of three, or a list.
+    soups = len(lattice) if isinstance(lattice, list) else {2: 3, 3: 10}[len(run.ingredients)]
+    points = {"soup": soups, "initialisation": 1}
     points |= {"morl": 1} if "model.init_args.morl+" in run.options else {}
     assert frame.groupby("kind")["point"].nunique().to_dict() == points
     rewards = load(run.configs[0])["model"]["init_args"]["module"]["init_args"]["evaluation_rewards"]
