@@ -9,6 +9,10 @@ from torch import Tensor
 
 __all__ = ["RowCache"]
 
+# A row's last bits depend on how many are computed together. A resumed run meets rows in other company than the run it
+# continues, and must make the same of them.
+_TOGETHER = 4
+
 
 class RowCache:
     """Named tensors with one row per key, kept on the CPU until `gib` is full.
@@ -30,7 +34,8 @@ class RowCache:
 
         Args:
             keys: May repeat.
-            make: Computes rows; it is given the places in `keys` of those that are not held, each key once.
+            make: Computes rows; it is given places in `keys` of those that are not held, always four, the last one
+                repeated where there are fewer.
 
         Returns:
             Tensors (len(keys), ...) on the CPU.
@@ -38,9 +43,11 @@ class RowCache:
         places = {key: place for place, key in reversed(list(enumerate(keys)))}
         fresh = sorted(place for key, place in places.items() if key not in self._held)
         found = {key: self._held[key] for key in places if key in self._held}
-        if fresh:
-            made = {name: value.detach().cpu() for name, value in make(fresh).items()}
-            for row, place in enumerate(fresh):
+        for start in range(0, len(fresh), _TOGETHER):
+            some = fresh[start : start + _TOGETHER]
+            filled = some + some[-1:] * (_TOGETHER - len(some))
+            made = {name: value.detach().cpu() for name, value in make(filled).items()}
+            for row, place in enumerate(some):
                 found[keys[place]] = {name: value[row] for name, value in made.items()}
                 self._keep(keys[place], found[keys[place]])
         return {name: torch.stack([found[key][name] for key in keys]) for name in next(iter(found.values()))}
