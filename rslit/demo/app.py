@@ -2,4 +2,5 @@
 
 from rslit.demo.server import shown
 
-shown()
+if __name__ == "__main__":  # not in processes that are spawned while the page is served
+    shown()
