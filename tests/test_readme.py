@@ -80,7 +80,7 @@ def test_commands(after_make_soup: Path) -> None:
 
 def test_soup_of_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command for language models, on tiny ones; PEFT loads what it writes."""
-    (command,) = [c for c in COMMANDS if "movie_review" in c[3]]
+    (command,) = [c for c in COMMANDS if "movie_review" in " ".join(c)]
 
     def write(config: Mapping[str, object], name: str) -> Path:
         (tmp_path / name).write_text(yaml.safe_dump(dict(config), sort_keys=False))
@@ -100,7 +100,7 @@ def test_soup_of_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_soup_of_captioners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command for images and language, on tiny ones; transformers loads what it writes."""
-    (command,) = [c for c in COMMANDS if "captioning" in c[3]]
+    (command,) = [c for c in COMMANDS if "captioning" in " ".join(c)]
 
     def write(config: Mapping[str, object], name: str) -> Path:
         (tmp_path / name).write_text(yaml.safe_dump(dict(config), sort_keys=False))
@@ -125,7 +125,7 @@ def test_soup_of_captioners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_soup_of_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command for images from prompts, on a tiny pipeline; diffusers loads what it writes."""
-    (command,) = [c for c in COMMANDS if "text_to_image" in c[3]]
+    (command,) = [c for c in COMMANDS if "text_to_image" in " ".join(c)]
     save_pipeline("pixel", tmp_path / "base")
     write_world(tmp_path / "world", World(12, 6, 1, 32))
 

@@ -121,7 +121,10 @@ def check_unchanged(run: Run) -> None:
         config = load(path)
         if isinstance(callback := config.get("trainer", {}).get("callbacks"), dict):
             config["trainer"]["callbacks"] = [callback]  # as the command line writes it down
-        wanted |= leaves(config)
+        own = leaves(config)
+        # A list in place of a number, such as a lattice's.
+        replaced = {keys[:k] for keys in own for k in range(len(keys))}
+        wanted = {keys: value for keys, value in wanted.items() if keys not in replaced} | own
     for keys, value in wanted.items():
         names = {".".join(keys[:k]).replace("callbacks.0.", "callbacks.") for k in range(1, len(keys) + 1)}
         if not names & set(run.options):
