@@ -137,10 +137,10 @@ def test_soup_of_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     data = {"source": source, "batch_size": 4, "rollouts_per_epoch": 1, "eval_items": 1}
     model = {
         "policy": {"base": str(tmp_path / "base")},
-        "reward": {"class_path": "rslit.rewards.ColourfulnessReward"},
+        "reward": {"class_path": "rslit.rewards.ContrastReward"},
         "drawing": {"steps": 1, "rows": 1},
     }
-    for expert, seed in (("colourfulness", 0), ("compressibility", 1)):
+    for expert, seed in (("contrast", 0), ("compressibility", 1)):
         config = run_config(
             {"class_path": "rslit.modules.TextToImageModule", "init_args": model},
             {"class_path": "rslit.datamodules.CaptionedImagesDataModule", "init_args": data},
@@ -152,9 +152,7 @@ def test_soup_of_pipelines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert main(command[1:]) == 0
     pipe = DiffusionPipeline.from_pretrained(command[command.index("--out") + 1])
     weights = dict(pipe.unet.named_parameters())
-    one, two = (
-        Ingredient.load(f"runs/text_to_image/{n}/ingredients/last") for n in ("colourfulness", "compressibility")
-    )
+    one, two = (Ingredient.load(f"runs/text_to_image/{n}/ingredients/last") for n in ("contrast", "compressibility"))
     for key in one.info.trainable_keys:
         torch.testing.assert_close(weights[key], (one.tensor(key) + two.tensor(key)) / 2)
 
