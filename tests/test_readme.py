@@ -42,7 +42,8 @@ COMMANDS = [shlex.split(line, comments=True) for line in _BASH.splitlines() if l
 @pytest.fixture
 def after_make_soup(experiment: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that looks as `make soup` leaves it, on the point environment."""
-    shutil.copytree(experiment["root"], tmp_path / "runs" / "halfcheetah")
+    for stage in ("pretrain", "risky", "cautious", "morl"):  # other tests sweep in that folder too
+        shutil.copytree(experiment["root"] / stage, tmp_path / "runs" / "halfcheetah" / stage)
     monkeypatch.chdir(tmp_path)
     run = ["--config", str(experiment["sweep.yaml"]), "--trainer.default_root_dir", "runs/halfcheetah/sweep"]
     assert main(["validate", *run]) == 0
