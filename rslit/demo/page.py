@@ -60,27 +60,28 @@ def draw_page(live: LiveSoup, player: Player) -> None:
 
 
 def expected_table(expected: Expected | None, soups: Front, start: Front | None) -> str:
-    """Rewards of the soup, of the initialisation and of each expert, as a table in Markdown.
+    """Rewards of the soup, of the initialisation and of each expert, as a table in Markdown: a row per reward.
 
     Args:
         expected: The soup's; None leaves it out.
         soups: The sweep's soups; experts that are among them are shown.
         start: Front of the initialisation, if it was scored.
     """
-    rows: list[tuple[str, list[str]]] = []
+    columns: list[tuple[str, list[str]]] = [("", [plain(reward) for reward in soups.rewards])]
     if expected is not None:
         values = zip(expected.mean, expected.low, expected.high, strict=True)
         cells = [
             f"**{m:.4g}**" + ("" if np.isnan(low) else f" [{low:.4g},\u00a0{high:.4g}]") for m, low, high in values
         ]
-        rows.append(("**this soup**", cells))
+        columns.append(("this soup", cells))
     if start is not None:
-        rows.append(("initialisation", [f"{value:.4g}" for value in start.scores[0]]))
+        columns.append(("initialisation", [f"{value:.4g}" for value in start.scores[0]]))
     if soups.has_experts():
         for name, index in zip(soups.experts, soups.expert_points(), strict=True):
-            rows.append((f"expert {plain(name)}", [f"{value:.4g}" for value in soups.scores[index]]))
-    head = ["", *map(plain, soups.rewards)]
-    lines = [head, ["---", *["---:"] * len(soups.rewards)], *([name, *cells] for name, cells in rows)]
+            columns.append((f"expert {plain(name)}", [f"{value:.4g}" for value in soups.scores[index]]))
+    head = [name for name, _ in columns]
+    # Rewards are rows: there may be many, and the column beside the front is narrow.
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *zip(*(cells for _, cells in columns), strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -46,10 +46,10 @@ class SweepRun:
 
 
 def find_sweep(folder: Path) -> Path:
-    """The folder of the sweep that a run folder is, or that it has as its only one.
+    """The folder of the sweep that a run folder is, or of the one with the most soups among those in it.
 
     Raises:
-        RslitError: There is no such folder, no sweep in it, or more than one.
+        RslitError: There is no such folder, no sweep in it, or the scores of one of several cannot be read.
     """
     if not folder.is_dir():
         raise RslitError(f"{folder}: no such folder; give the folder of a recipe's runs or of a sweep")
@@ -61,16 +61,20 @@ def find_sweep(folder: Path) -> Path:
             f"{folder}: holds no sweep, so no ingredients to interpolate; run its recipe to the end, or give the "
             "folder of an rslit validate with an InterpolationEvaluator"
         )
-    if len(found) > 1:
-        raise RslitError(f"{folder}: holds several sweeps; give one of {', '.join(str(inner) for inner in found)}")
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    return max((inner for inner in found if (inner / _SCORES).is_file()), key=_soups, default=found[0])
+
+
+def _soups(sweep: Path) -> int:
+    return len(score_array(read_scores(sweep / _SCORES), "soup").points)
 
 
 def open_run(folder: Path) -> SweepRun:
     """Opens a sweep: builds its module from its own configuration and loads its ingredients and scores.
 
     Args:
-        folder: The sweep's folder, or a folder with one sweep in it.
+        folder: The sweep's folder, or a folder with sweeps in it: see `find_sweep`.
 
     Raises:
         RslitError: There is no sweep, an ingredient or the scores are missing or of another sweep, or the module cannot

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from rslit.cli import main
 from rslit.demo.live import LiveSoup
 from rslit.demo.run_folder import find_sweep, open_run
 from rslit.errors import RslitError
-from rslit.front import read_scores
+from rslit.front import read_scores, write_scores
 
 Runs = Callable[[str], Path]
 
@@ -84,9 +85,13 @@ def test_no_ingredients(copied: Path) -> None:
 
 
 def test_several_sweeps(copied: Path) -> None:
-    shutil.copytree(copied / "sweep", copied / "uniform")
-    with pytest.raises(RslitError, match=r"holds several sweeps; give one of .*runs/sweep, .*runs/uniform"):
-        open_run(copied)
+    """The one with the most soups is opened; one that was stopped before its scores is passed over."""
+    few = shutil.copytree(copied / "sweep", copied / "few")
+    table = read_scores(few / "scores.parquet")
+    soups = table.frame[table.frame["kind"] == "soup"]
+    write_scores(replace(table, frame=soups[soups["point"] == soups["point"].iloc[0]]), few / "scores.parquet")
+    (shutil.copytree(copied / "sweep", copied / "stopped") / "scores.parquet").unlink()
+    assert find_sweep(copied) == copied / "sweep"
 
 
 def test_a_sweep_without_scores(copied: Path) -> None:
