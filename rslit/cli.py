@@ -100,7 +100,7 @@ def _front(args: argparse.Namespace) -> int:
         rewards=args.rewards,
     )
     print(summary.table())
-    print(f"figure and numbers written to {args.out}")
+    print(f"page: {summary.files['html']}; its numbers (JSON, CSV) and figure (PNG, SVG) beside it")
     episodes = link_episodes(args.scores, args.out)
     if episodes is not None:
         print(f"animated episodes: {episodes}")

@@ -37,7 +37,7 @@ def test_the_whole_experiment(experiment: dict[str, Path], capsys: pytest.Captur
     assert "risky" in printed
     data = json.loads((root / "front" / "front.json").read_text())
     assert data["lmc"]
-    assert (root / "front" / "front.png").stat().st_size > 5000
+    assert (root / "front" / "front.html").stat().st_size > 5000
     logged = list(sweep.glob("events.out.tfevents*"))
     assert logged, "TensorBoard events lie in the run's folder"
 

@@ -199,7 +199,7 @@ def check_sweep(path: Path, runs: DiffusionRuns, root: Path) -> None:
     fronts = runs.after(run)
     assert fronts, "the recipe makes a front of it"
     for front in fronts:
-        assert {"front.json", "front.png"} <= {file.name for file in front.folder.iterdir()}
+        assert {"front.json", "front.html", "front.png"} <= {file.name for file in front.folder.iterdir()}
     check_export(run, root)
 
 

@@ -76,7 +76,7 @@ def test_commands(after_make_soup: Path) -> None:
         elif not any(task in command[3] for task in ("movie_review", "captioning", "text_to_image")):
             assert main(command[1:]) == 0
     assert Ingredient.load(after_make_soup / "runs/my-soup").info.config["soup"]
-    assert (after_make_soup / "runs/my-front/front.png").is_file()
+    assert (after_make_soup / "runs/my-front/front.html").is_file()
 
 
 def test_soup_of_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rslit.front.statistics import Interval
 
-__all__ = ["WEIGHTS", "by_name", "finite", "numbers", "points_csv"]
+__all__ = ["WEIGHTS", "by_name", "finite", "numbers", "plus_minus", "points_csv", "ranged"]
 
 WEIGHTS = {"soup": "lam", "morl": "mu"}  # the key of a point's weights, by kind
 
@@ -45,3 +45,19 @@ def by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, floa
 def finite(value: float) -> float | None:
     """JSON has no NaN: what is undefined is null."""
     return value if math.isfinite(value) else None
+
+
+def ranged(numbers: Mapping[str, Any]) -> str:
+    """An estimate and its interval, to four digits; the estimate alone where there is no interval."""
+    if numbers["low"] is None:
+        return f"{numbers['estimate']:.4g}"
+    return f"{numbers['estimate']:.4g} [{numbers['low']:.4g}, {numbers['high']:.4g}]"
+
+
+def plus_minus(numbers: Mapping[str, Any]) -> str:
+    """An estimate and half its interval; two digits of the half, since more of the mean would say nothing."""
+    if numbers["low"] is None:
+        return f"{numbers['estimate']:.4g}"
+    half = (numbers["high"] - numbers["low"]) / 2
+    decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 4
+    return f"{numbers['estimate']:.{decimals}f} ± {half:.{decimals}f}"

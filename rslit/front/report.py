@@ -1,6 +1,7 @@
 """`rslit front SCORES... --out DIR`: from score tables to numbers and figures.
 
-Writes `front.json` (every number), `front.csv` (a line per point), `front.png` and `front.svg`.
+Writes `front.json` (every number), `front.csv` (a line per point), `front.html` (a page for a person), `front.png` and
+`front.svg`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rslit.front.analysed import Analysed, analyse
 from rslit.front.compare import Reference, choose_reference
 from rslit.front.files import write_bytes
 from rslit.front.numbers import by_name, points_csv
+from rslit.front.page import front_page
 from rslit.front.plots import plot_front, render
 from rslit.front.rivals import hypervolumes, preferences
 from rslit.front.scores import ScoreTable, read_scores
@@ -42,7 +44,7 @@ def write_front(
 
     Args:
         score_paths: `scores.parquet` files of one task.
-        out: Folder for `front.json`, `front.csv`, `front.png` and `front.svg`; made if missing.
+        out: Folder for `front.json`, `.csv`, `.html`, `.png` and `.svg`; made if missing.
         reference: Reference point of the hypervolume, one number per reward in the table's order. If left out: the
             initialisation's mean scores when it was scored, else the worst expert minus 10 % of the experts' range.
         delta: Margin of the LMC verdict, as a fraction of the range between the experts.
@@ -96,7 +98,7 @@ def write_front(
             "files": [_provenance(*pair) for pair in zip(paths, tables, strict=True)],
         },
     }
-    return _write(report, data, Path(out), rewards)
+    return _write(report, data, paths, Path(out), rewards)
 
 
 def _note(report: Analysed, tables: Sequence[ScoreTable]) -> None:
@@ -132,7 +134,9 @@ def _provenance(path: Path, table: ScoreTable) -> dict[str, Any]:
     }
 
 
-def _write(report: Analysed, data: dict[str, Any], out: Path, rewards: Sequence[str] | None) -> FrontSummary:
+def _write(
+    report: Analysed, data: dict[str, Any], paths: Sequence[Path], out: Path, rewards: Sequence[str] | None
+) -> FrontSummary:
     kinds = report.kinds
     seeds, items = len(kinds["soup"].array.seeds), len(kinds["soup"].array.items)
     figure = plot_front(
@@ -144,11 +148,12 @@ def _write(report: Analysed, data: dict[str, Any], out: Path, rewards: Sequence[
         rewards=rewards,
         title=f"{report.meta.task}: {_count(seeds, 'seed')}, {_count(items, 'item')}; bars: {LEVEL:.0%} intervals",
     )
-    files = {name: out / f"front.{name}" for name in ("json", "csv", "png", "svg")}
-    # All four are made before the first is written: a failure leaves the folder as it was.
+    files = {name: out / f"front.{name}" for name in ("json", "csv", "html", "png", "svg")}
+    # All five are made before the first is written: a failure leaves the folder as it was.
     contents = {
         "json": (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(),
         "csv": points_csv(data).encode(),
+        "html": front_page(data, paths).encode(),
         "png": render(figure, "png"),
         "svg": render(figure, "svg"),
     }

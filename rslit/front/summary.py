@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rslit.front.numbers import plus_minus, ranged
 
 __all__ = ["FrontSummary"]
 
@@ -16,7 +17,7 @@ class FrontSummary:
 
     Attributes:
         data: What `front.json` holds.
-        files: Path by `"json"`, `"csv"`, `"png"`, `"svg"`.
+        files: Path by `"json"`, `"csv"`, `"html"`, `"png"`, `"svg"`.
     """
 
     data: dict[str, Any]
@@ -42,7 +43,7 @@ class FrontSummary:
         rows = [["", "kind", "point", *rewards, *(f"slack {reward}" for reward in rewards if slack)]]
         for point in self.data["points"]:
             row = ["*" if point["nondominated"] else "", point["kind"], point["point"]]
-            row += [_score(point["scores"][reward]) for reward in rewards]
+            row += [plus_minus(point["scores"][reward]) for reward in rewards]
             if slack:
                 row += [_signed(point.get("lmc_slack", {}).get(reward)) for reward in rewards]
             rows.append(row)
@@ -56,13 +57,13 @@ class FrontSummary:
             if name in volumes:
                 one = volumes[name]
                 counts = f"{one['points']} points, {one['outside']} not above the reference"
-                lines.append(f"hypervolume {name}: {_range(one)}{_cross_fit(one)}, {counts}")
+                lines.append(f"hypervolume {name}: {ranged(one)}{_cross_fit(one)}, {counts}")
         difference = volumes.get("soup_minus_morl", {})
         if "skipped" in difference:
             lines.append(f"hypervolume soup - morl: skipped, {difference['skipped']}")
         elif difference:
             lines.append(
-                f"hypervolume soup - morl: {_range(difference['difference'])}{_cross_fit(difference)}, "
+                f"hypervolume soup - morl: {ranged(difference['difference'])}{_cross_fit(difference)}, "
                 f"{difference['points']} points each"
             )
         return lines
@@ -73,9 +74,9 @@ class FrontSummary:
             # Without MORL there was nothing to compare, which needs no line.
             return [f"soup - morl by preference: skipped, {found['skipped']}"] if "morl" in self.data["kinds"] else []
         return [
-            f"expected utility soup - morl: {_range(found['utility']['difference'])} ({found['unit']})",
-            f"worst shortfall of the soup: {_range(found['shortfall']['soup'])}, of MORL: "
-            f"{_range(found['shortfall']['morl'])}",
+            f"expected utility soup - morl: {ranged(found['utility']['difference'])} ({found['unit']})",
+            f"worst shortfall of the soup: {ranged(found['shortfall']['soup'])}, of MORL: "
+            f"{ranged(found['shortfall']['morl'])}",
         ]
 
     def _costs(self) -> list[str]:
@@ -96,7 +97,7 @@ class FrontSummary:
     def _gains(self) -> list[str]:
         gains = self.data["experts_minus_initialisation"]
         return [
-            f"expert {row['expert']} - initialisation on its {row['reward']}: {_range(row)}"
+            f"expert {row['expert']} - initialisation on its {row['reward']}: {ranged(row)}"
             for row in gains.get("differences", [])
             if row["own"]
         ]
@@ -113,15 +114,6 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return lines
 
 
-def _score(numbers: dict[str, Any]) -> str:
-    if numbers["low"] is None:
-        return f"{numbers['estimate']:.4g}"
-    half = (numbers["high"] - numbers["low"]) / 2
-    # Two digits of the half-interval; more digits of the mean would say nothing.
-    decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0 else 4
-    return f"{numbers['estimate']:.{decimals}f} ± {half:.{decimals}f}"
-
-
 def _signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.3g}"
 
@@ -130,9 +122,3 @@ def _cross_fit(numbers: dict[str, Any]) -> str:
     """What is left of a hypervolume when points are not scored on the items they were chosen on."""
     estimate = numbers["cross_fit"].get("estimate")
     return "" if estimate is None else f" (cross-fit {estimate:.4g})"
-
-
-def _range(numbers: dict[str, Any]) -> str:
-    if numbers["low"] is None:
-        return f"{numbers['estimate']:.4g}"
-    return f"{numbers['estimate']:.4g} [{numbers['low']:.4g}, {numbers['high']:.4g}]"

@@ -1,9 +1,8 @@
-"""The page in a real browser. Where there is no Chromium these are skipped; `make browser` installs it."""
+"""The page in a real browser; see `browser_kit`."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import statistics
 import subprocess
@@ -13,16 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from browser_kit import chromium, needs_chromium
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from rslit.front import Front, read_scores
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine: make browser installs it"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 # A loaded machine takes its time; what counts as quick is measured, not waited for.
 _PATIENCE = 120_000
@@ -58,10 +53,8 @@ def _until_open(port: int) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ def test_provenance_and_notes(files: list[Path], tmp_path: Path) -> None:
 def test_files_are_whole_and_repeatable(files: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "a" / "out"
     summary = write_front(files, out, replicates=100)
-    names = ["front.csv", "front.json", "front.png", "front.svg"]
+    names = ["front.csv", "front.html", "front.json", "front.png", "front.svg"]
     assert sorted(entry.name for entry in out.iterdir()) == names
     assert sorted(path.name for path in summary.files.values()) == names
     before = {name: (out / name).read_bytes() for name in names}

@@ -1,0 +1,84 @@
+"""How a kind of point looks in the page's figures, and what a reader sees when pointing at one.
+
+Figures are plotly's, as the plain dictionaries that its JavaScript reads. Colours are Okabe and Ito's, those of
+`rslit.front.plots`; kinds differ by marker too.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rslit.front.numbers import ranged
+from rslit.front.plots import BLACK, BLUE, GREY, VERMILLION
+
+__all__ = ["GRID", "KINDS", "LAYOUT", "OTHERS", "Trace", "bars", "estimates", "hover", "label", "of_kind"]
+
+Trace = dict[str, Any]
+Point = Mapping[str, Any]
+
+KINDS = {
+    "soup": ("soups", BLUE, "circle"),
+    "morl": ("MORL", VERMILLION, "triangle-up"),
+    "initialisation": ("initialisation", BLACK, "diamond"),
+    "ensemble": ("ensembles", "#009E73", "cross"),
+    "trajectory": ("trainings", "#E69F00", "circle-open-dot"),
+}
+"""Name, colour and plotly's marker of each kind of point."""
+
+OTHERS = (("#CC79A7", "star"), ("#009E73", "pentagon"), ("#E69F00", "hexagram"), ("#56B4E9", "bowtie"), (GREY, "x"))
+"""Colour and marker of what is set beside the soup, in turn."""
+
+GRID = {"showgrid": True, "gridcolor": "#EBEBEB", "zeroline": False, "automargin": True}
+LAYOUT: dict[str, Any] = {
+    "margin": {"l": 8, "r": 12, "t": 28, "b": 8},
+    "paper_bgcolor": "white",
+    "plot_bgcolor": "white",
+    "font": {"size": 13, "color": "#1d2733"},
+    "legend": {"orientation": "h", "y": -0.18, "yanchor": "top"},
+    "dragmode": False,
+    "hovermode": "closest",
+}
+
+
+def of_kind(points: Sequence[Point], kind: str) -> list[Point]:
+    """The points of one kind."""
+    return [point for point in points if point["kind"] == kind]
+
+
+def label(point: Point) -> str:
+    """A point's name with spaces a line may break at."""
+    return html.escape(str(point["point"]).replace(",", ", "))
+
+
+def hover(points: Sequence[Point]) -> list[str]:
+    """What each point says when pointed at: its name and every reward with its interval."""
+    return [
+        "<br>".join(
+            [f"<b>{label(point)}</b>", *(f"{html.escape(k)}: {ranged(v)}" for k, v in point["scores"].items())]
+            + ["dominated"] * (point["nondominated"] is False)
+        )
+        for point in points
+    ]
+
+
+def estimates(points: Sequence[Point], reward: str) -> list[float | None]:
+    """The points' mean scores of a reward."""
+    return [point["scores"][reward]["estimate"] for point in points]
+
+
+def bars(points: Sequence[Point], reward: str) -> dict[str, Any]:
+    """The points' intervals of a reward as plotly's error bars."""
+    scores = [point["scores"][reward] for point in points]
+    known = all(score["low"] is not None for score in scores)
+    return {
+        "type": "data",
+        "visible": known,
+        "symmetric": False,
+        "thickness": 1,
+        "width": 0,
+        # Rounding can leave an end a hair on the wrong side.
+        "array": [max(score["high"] - score["estimate"], 0) for score in scores] if known else [],
+        "arrayminus": [max(score["estimate"] - score["low"], 0) for score in scores] if known else [],
+    }

@@ -1,0 +1,123 @@
+"""What the numbers say, in sentences for the head of the page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rslit.front.numbers import ranged
+
+__all__ = ["sentences"]
+
+Data = Mapping[str, Any]
+_VERDICTS = {
+    "holds": "every soup scores at least what interpolating the experts' scores promises",
+    "violated": "some soup scores less than interpolating the experts' scores promises",
+    "cannot tell": "the data cannot tell whether every soup scores what interpolating the experts' scores promises",
+}
+
+
+def sentences(data: Data) -> list[str]:
+    """Sentences in HTML, names escaped: what was compared, what experts gained, the LMC, MORL, and caveats."""
+    return [*_compared(data), *_gained(data), *_connected(data), *_against_morl(data), *_beside(data), *_caveats(data)]
+
+
+def _compared(data: Data) -> Iterator[str]:
+    soup, kinds = data["kinds"]["soup"], data["kinds"]
+    others = []
+    if "initialisation" in kinds:
+        others.append("their initialisation")
+    if "morl" in kinds:
+        others.append(_count(kinds["morl"]["points"], "MORL solution"))
+    beside = f", beside {' and '.join(others)}" if others else ""
+    kept = sum(p["nondominated"] is True for p in data["points"] if p["kind"] == "soup")
+    yield (
+        f"<b>{_count(soup['points'], 'soup')}</b> of {_count(len(data['experts']), 'expert')} "
+        f"({_names(data['experts'])}){beside}, scored on {_count(soup['items'], 'item')} in "
+        f"{_count(len(soup['seeds']), 'training seed')}. "
+        f"<b>{kept}</b> of the soups {'is' if kept == 1 else 'are'} not dominated by another soup."
+    )
+
+
+def _gained(data: Data) -> Iterator[str]:
+    for row in data["experts_minus_initialisation"].get("differences", []):
+        if row["own"]:
+            judged = {1: "more than", -1: "less than", 0: "not surely more than"}[_sign(row)]
+            yield (
+                f"Expert <b>{html.escape(row['expert'])}</b> scores {judged} the initialisation on "
+                f"{html.escape(row['reward'])}: {_signed(row)}."
+            )
+
+
+def _connected(data: Data) -> Iterator[str]:
+    lmc = data["lmc"]
+    if "skipped" in lmc:
+        yield f"Linear mode connectivity was not tested: {html.escape(lmc['skipped'])}."
+        return
+    for verdict, meaning in _VERDICTS.items():
+        rewards = [reward for reward, found in lmc["verdicts"].items() if found == verdict]
+        if rewards:
+            yield (
+                f"Linear mode connectivity on {_names(rewards)}: <b>{verdict}</b>; {meaning}, within "
+                f"{lmc['delta']:.0%} of the experts' range."
+            )
+
+
+def _against_morl(data: Data) -> Iterator[str]:
+    found = data["hypervolume"].get("soup_minus_morl", {})
+    if "skipped" in found:
+        yield f"Soup and MORL were not compared as fronts: {html.escape(found['skipped'])}."
+    elif found:
+        judged = {
+            1: "covers more than MORL's",
+            -1: "covers less than MORL's",
+            0: "covers as much as MORL's, as far as the data can tell",
+        }[_sign(found["difference"])]
+        costs = data["costs"]
+        yield (
+            f"The soup's front <b>{judged}</b>, {_count(found['points'], 'point')} each: difference of hypervolumes "
+            f"{_signed(found['difference'])}. Per seed the soup took "
+            f"{_count(costs['soup']['trainings_per_seed'], 'training')}, MORL {costs['morl']['trainings_per_seed']}."
+        )
+
+
+def _beside(data: Data) -> Iterator[str]:
+    for name, other in data.get("beside", {}).items():
+        difference = other["soup_minus"]
+        if "skipped" in difference:
+            yield f"Not compared with <b>{html.escape(name)}</b> as a front: {html.escape(difference['skipped'])}."
+            continue
+        judged = {1: "covers more than", -1: "covers less than", 0: "covers as much, as far as the data can tell, as"}
+        yield (
+            f"The soup's front {judged[_sign(difference)]} that of <b>{html.escape(name)}</b>: difference of "
+            f"hypervolumes {_signed(difference)}."
+        )
+
+
+def _caveats(data: Data) -> Iterator[str]:
+    if data["intervals"]["conditional"]:
+        yield (
+            "<b>One training seed</b>: intervals say what other items would change, not what another training would. "
+            "Give score tables of several seeds to know that."
+        )
+
+
+def _sign(numbers: Mapping[str, Any]) -> int:
+    """1 or −1 where the whole interval lies on one side of 0, else 0."""
+    if numbers["low"] is None:
+        return 0
+    return int(numbers["low"] > 0) - int(numbers["high"] < 0)
+
+
+def _signed(numbers: Mapping[str, Any]) -> str:
+    return f"{'+' if numbers['estimate'] > 0 else ''}{ranged(numbers)}"
+
+
+def _names(names: Any) -> str:
+    escaped = [html.escape(name) for name in names]
+    return escaped[0] if len(escaped) == 1 else f"{', '.join(escaped[:-1])} and {escaped[-1]}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
