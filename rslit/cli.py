@@ -82,15 +82,35 @@ def _front_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference", nargs="+", type=float, metavar="R", help="reference point, a number per reward (initialisation)"
     )
     parser.add_argument("--rewards", nargs="+", metavar="NAME", help="rewards to draw (all)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="rewards to know of; others count nowhere (all)")
     parser.add_argument(
         "--delta", type=float, default=0.02, help="LMC margin, share of the experts' range (%(default)s)"
     )
+    parser.add_argument(
+        "--beside",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=_named_file,
+        metavar="NAME=SCORES",
+        help="other soups to compare with (WiSE, ensembles, another run); files of one name are its seeds",
+    )
     parser.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (%(default)s)")
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not name or not path:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=SCORES, such as wise=runs/wise/scores.parquet")
+    return name, Path(path)
 
 
 def _front(args: argparse.Namespace) -> int:
     from rslit.front import link_episodes, write_front
 
+    beside: dict[str, list[Path]] = {}
+    for name, path in args.beside:
+        beside.setdefault(name, []).append(path)
     summary = write_front(
         args.scores,
         args.out,
@@ -98,6 +118,8 @@ def _front(args: argparse.Namespace) -> int:
         delta=args.delta,
         replicates=args.replicates,
         rewards=args.rewards,
+        only=args.only,
+        beside=beside,
     )
     print(summary.table())
     print(f"page: {summary.files['html']}; its numbers (JSON, CSV) and figure (PNG, SVG) beside it")

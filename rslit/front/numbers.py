@@ -18,10 +18,16 @@ WEIGHTS = {"soup": "lam", "morl": "mu"}  # the key of a point's weights, by kind
 
 
 def points_csv(data: dict[str, Any]) -> str:
-    """`front.csv`: a line per point with its weights, mean scores, intervals and LMC slack."""
+    """`front.csv`: a line per point with its weights, mean scores, intervals and LMC slack.
+
+    Points of what is set beside the soup have its name in a column `beside`.
+    """
+    runs = {"": data["points"], **{name: other["points"] for name, other in data.get("beside", {}).items()}}
     rows = []
-    for point in data["points"]:
+    for beside, point in ((name, point) for name, points in runs.items() for point in points):
         row = {"kind": point["kind"], "point": point["point"], "nondominated": point["nondominated"]}
+        if len(runs) > 1:
+            row["beside"] = beside
         for prefix in WEIGHTS.values():
             row |= {f"{prefix}.{name}": value for name, value in point.get(prefix, {}).items()}
         for reward, score in point["scores"].items():

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rslit.errors import RslitError
 from rslit.front.front import Front
+from rslit.front.labels import MOST_LABELS, name_points
 from rslit.front.panels import draw_attained, draw_spider, draw_ternary
 from rslit.front.statistics import Interval
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_front", "new_axes", "plot_front", "render"]
 
 BLUE, VERMILLION, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#7F7F7F"
-_MOST_LABELS = 11
+OTHERS = (("#CC79A7", "*"), ("#009E73", "p"), ("#E69F00", "h"), ("#56B4E9", "v"), (GREY, "X"))
 
 
 def plot_front(
@@ -36,6 +36,7 @@ def plot_front(
     initialisation: Front | None = None,
     intervals: Mapping[str, Interval] | None = None,
     attained: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Front] | None = None,
     rewards: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Figure:
@@ -50,6 +51,7 @@ def plot_front(
         initialisation: Front of one point, same rewards.
         intervals: By kind (`"soup"`, `"morl"`, `"initialisation"`), intervals (M, K) drawn as error bars.
         attained: Corners of the soup's attainment surfaces by percentage; drawn when the front has two rewards.
+        beside: Fronts of other soups, same rewards, by name.
         rewards: Rewards to draw, two or more; all if left out.
         title: Heading.
 
@@ -62,7 +64,7 @@ def plot_front(
     from matplotlib.figure import Figure
 
     names = _chosen(soup, rewards)
-    others: dict[str, Any] = {"morl": morl, "initialisation": initialisation, "intervals": intervals}
+    others: dict[str, Any] = {"morl": morl, "initialisation": initialisation, "intervals": intervals, "beside": beside}
     if len(names) == 2:
         figure = Figure(figsize=(5.6, 4.4), layout="constrained")
         ax = draw_front(figure.add_subplot(), soup, rewards=names, legend=False, **others)
@@ -96,6 +98,7 @@ def draw_front(
     morl: Front | None = None,
     initialisation: Front | None = None,
     intervals: Mapping[str, Interval] | None = None,
+    beside: Mapping[str, Front] | None = None,
     legend: bool = True,
 ) -> Axes:
     """Draw two rewards of a front on given axes; see `plot_front`.
@@ -116,15 +119,18 @@ def draw_front(
         _draw_points(ax, morl, columns, bars.get("morl"), VERMILLION, "^", "MORL")
     if initialisation is not None:
         _draw_points(ax, initialisation, columns, bars.get("initialisation"), BLACK, "D", "initialisation")
-    if any(not front.nondominated().all() for front in (soup, morl) if front is not None):
+    others = dict(beside or {})
+    for (name, front), (colour, marker) in zip(others.items(), cycle(OTHERS)):
+        _draw_points(ax, front, columns, None, colour, marker, name)
+    if any(not front.nondominated().all() for front in (soup, morl, *others.values()) if front is not None):
         ax.scatter([], [], s=34, marker="o", facecolors="white", edgecolors=GREY, linewidths=1.3, label="dominated")
     ax.set_xlabel(names[0])
     ax.set_ylabel(names[1])
     ax.margins(0.14)
     ax.grid(color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
-    beside = [front.scores[:, columns] for front in (morl, initialisation) if front is not None]
-    _name_points(ax, soup, columns, np.concatenate([np.empty((0, 2)), *beside]))
+    near = [front.scores[:, columns] for front in (morl, initialisation, *others.values()) if front is not None]
+    name_points(ax, soup, columns, np.concatenate([np.empty((0, 2)), *near]))
     ax.spines[["top", "right"]].set_visible(False)
     if legend:
         ax.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=8)
@@ -168,7 +174,7 @@ def _draw_points(
         below, above = front.scores - interval.low, interval.high - front.scores
         # Rounding can leave an end a hair on the wrong side, which matplotlib refuses.
         reach = [np.clip([below[:, k], above[:, k]], 0, None) for k in columns]
-        alpha = 0.35 if len(front) <= 2 * _MOST_LABELS else 0.12
+        alpha = 0.35 if len(front) <= 2 * MOST_LABELS else 0.12
         ax.errorbar(
             x, y, xerr=reach[0], yerr=reach[1], fmt="none", ecolor=colour, alpha=alpha, elinewidth=0.9, zorder=2
         )
@@ -201,95 +207,3 @@ def _draw_soup(ax: Axes, soup: Front, columns: list[int]) -> None:
     for number, pair in enumerate(combinations(experts, 2)):
         label = "interpolated scores" if number == 0 else None
         ax.plot(*points[list(pair)].T, color=GREY, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1, label=label)
-
-
-def _name_points(ax: Axes, soup: Front, columns: list[int], others: NDArray[np.float64]) -> None:
-    """Name the experts and, for two of them, write λ beside those points where there is room; `others` (n, 2) too."""
-    if soup.lams is None or not soup.has_experts():
-        return
-    points, experts = soup.scores[:, columns], soup.expert_points()
-    right, up = _outward(soup.lams, points, experts)
-    middle = points[experts].mean(axis=0)
-    ax.autoscale_view()
-    labels = _Labels(ax, np.concatenate([points, others]))
-    for expert, index in zip(soup.experts, experts, strict=True):
-        inward = 1 if points[index, 0] < middle[0] else -1
-        side = -up if len(experts) == 2 else 1 if points[index, 1] > middle[1] else -1
-        corners = [(inward, side), (-inward, side), (inward, -side), (-inward, -side)]
-        towards = next(
-            (corner for corner in corners if labels.free(expert, points[index], corner, (-7, 10))), corners[0]
-        )
-        labels.write(expert, points[index], towards, (-7, 10), weight="bold")
-    if len(experts) != 2:
-        return
-    for index in _to_label(soup.lams[:, 0], experts):
-        for towards in ((right, up), (-right, -up), (right, -up), (-right, up)):
-            text = f"{soup.lams[index, 0]:.2g}"
-            if labels.free(text, points[index], towards, (6, 6)):
-                labels.write(text, points[index], towards, (6, 6))
-                break
-
-
-def _to_label(lam: NDArray[np.float64], experts: NDArray[np.int64]) -> list[int]:
-    """Points between the experts to label: all of a coarse lattice, those nearest to the tenths of a fine one.
-
-    In order of importance, should there be no room for all: each the farthest from those before it.
-    """
-    left = [index for index in range(len(lam)) if index not in experts]
-    if len(left) > _MOST_LABELS:
-        left = sorted({min(left, key=lambda index: abs(lam[index] - tenth)) for tenth in np.arange(1, 10) / 10})
-    order, named = [], [0.0, 1.0]
-    while left:
-        index = max(left, key=lambda index: min(abs(float(lam[index]) - other) for other in named))
-        left.remove(index)
-        order.append(index)
-        named.append(float(lam[index]))
-    return order
-
-
-def _outward(lams: NDArray[np.float64], points: NDArray[np.float64], experts: NDArray[np.int64]) -> tuple[int, int]:
-    """Direction from the chord to the soup, where labels are clear of both."""
-    gap = (points - lams @ points[experts]).mean(axis=0)
-    return -1 if gap[0] < 0 else 1, -1 if gap[1] < 0 else 1
-
-
-class _Labels:
-    """Writes labels beside points, and knows what room is left. Lengths are in printer's points."""
-
-    def __init__(self, ax: Axes, markers: NDArray[np.float64]) -> None:
-        """Takes the panel, its limits settled, and the points (n, 2) that no label may hide."""
-        self.ax = ax
-        centres = self._place(markers)
-        self.taken = [(*(centre - 4), *(centre + 4)) for centre in centres]
-
-    def _place(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        placed: NDArray[np.float64] = self.ax.transData.transform(points) * 72 / self.ax.figure.dpi
-        return placed
-
-    def _box(
-        self, text: str, at: NDArray[np.float64], towards: tuple[int, int], distance: tuple[int, int]
-    ) -> tuple[float, float, float, float]:
-        # At this size a character is some 5 points wide and 8 high.
-        near = self._place(at) + np.multiply(distance, towards)
-        far = near + np.multiply((5 * len(text), 8), towards)
-        return (*np.minimum(near, far), *np.maximum(near, far))
-
-    def free(self, text: str, at: NDArray[np.float64], towards: tuple[int, int], distance: tuple[int, int]) -> bool:
-        """Whether the label would cover neither a point nor another label."""
-        x0, y0, x1, y1 = self._box(text, at, towards, distance)
-        return all(x1 <= a0 or a1 <= x0 or y1 <= b0 or b1 <= y0 for a0, b0, a1, b1 in self.taken)
-
-    def write(
-        self, text: str, at: NDArray[np.float64], towards: tuple[int, int], distance: tuple[int, int], **style: Any
-    ) -> None:
-        """Text that grows from `at` towards a quadrant (±1, ±1), starting `distance` away."""
-        from matplotlib.patheffects import withStroke
-
-        right, up = towards
-        self.taken.append(self._box(text, at, towards, distance))
-        # Above the error bars, below the points: a label may be crossed, a point never hidden.
-        self.ax.annotate(
-            text, (float(at[0]), float(at[1])), xytext=(distance[0] * right, distance[1] * up),
-            textcoords="offset points", ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top",
-            fontsize=8, color="0.15", zorder=2.5, path_effects=[withStroke(linewidth=2.5, foreground="white")], **style,
-        )  # fmt: skip

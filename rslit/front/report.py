@@ -6,24 +6,25 @@ Writes `front.json` (every number), `front.csv` (a line per point), `front.html`
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rslit import __version__
 from rslit.front.analysed import Analysed, analyse
+from rslit.front.beside import Beside, beside_section, read_beside
 from rslit.front.compare import Reference, choose_reference
 from rslit.front.files import write_bytes
 from rslit.front.numbers import by_name, points_csv
 from rslit.front.page import front_page
 from rslit.front.plots import plot_front, render
+from rslit.front.provenance import provenance
 from rslit.front.rivals import hypervolumes, preferences
 from rslit.front.scores import ScoreTable, read_scores
 from rslit.front.sections import attainment, costs, gains, lmc_numbers, points, run_lmc
 from rslit.front.summary import FrontSummary
-from rslit.front.tables import concat
+from rslit.front.tables import concat, select
 
 __all__ = ["write_front"]
 
@@ -39,6 +40,8 @@ def write_front(
     replicates: int = 2000,
     seed: int = 0,
     rewards: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
+    beside: Mapping[str, Sequence[Path | str]] | None = None,
 ) -> FrontSummary:
     """Analyse one or many score tables (soup, MORL, initialisation; any number of seeds) and write the results.
 
@@ -50,7 +53,9 @@ def write_front(
         delta: Margin of the LMC verdict, as a fraction of the range between the experts.
         replicates: Bootstrap replicates.
         seed: Seed of the bootstrap; the same seed writes the same numbers.
-        rewards: Rewards to draw; all if left out. The numbers are always over all.
+        rewards: Rewards to draw; all if left out. The numbers are over all that `only` leaves.
+        only: Rewards to know of, in this order; the others are left out of everything. All if left out.
+        beside: Score tables of other soups by name, several of one name its seeds; see `rslit.front.beside`.
 
     Returns:
         The numbers, where they were written, and a table for the terminal.
@@ -61,12 +66,13 @@ def write_front(
     """
     paths = [Path(path) for path in score_paths]
     tables = [read_scores(path) for path in paths]
-    table = concat(tables)
+    table = concat(tables) if only is None else select(concat(tables), only)
     draws = {"replicates": replicates, "level": LEVEL, "rng": seed}
     report = analyse(table, draws)
     _note(report, tables)
     lmc = run_lmc(report, delta)
     chosen = _reference(report, reference)
+    others = read_beside(beside or {}, report)
     data: dict[str, Any] = {
         "task": table.meta.task,
         "space": table.meta.space,
@@ -92,13 +98,14 @@ def write_front(
         "attainment": attainment(report),
         "costs": costs(report),
         "experts_minus_initialisation": gains(report),
+        **({"beside": beside_section(report, others, chosen)} if others else {}),
         "notes": report.notes,
         "provenance": {
             "version": __version__,
-            "files": [_provenance(*pair) for pair in zip(paths, tables, strict=True)],
+            "files": [provenance(*pair) for pair in zip(paths, tables, strict=True)],
         },
     }
-    return _write(report, data, paths, Path(out), rewards)
+    return _write(report, others, data, paths, Path(out), rewards)
 
 
 def _note(report: Analysed, tables: Sequence[ScoreTable]) -> None:
@@ -121,21 +128,13 @@ def _reference(report: Analysed, given: Sequence[float] | None) -> Reference:
     )
 
 
-def _provenance(path: Path, table: ScoreTable) -> dict[str, Any]:
-    meta = table.meta
-    return {
-        "path": str(path),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "kinds": table.kinds(),
-        "space": meta.space,
-        "initialisation": meta.initialisation,
-        "version": meta.version,
-        "extras": dict(meta.extras),
-    }
-
-
 def _write(
-    report: Analysed, data: dict[str, Any], paths: Sequence[Path], out: Path, rewards: Sequence[str] | None
+    report: Analysed,
+    others: Sequence[Beside],
+    data: dict[str, Any],
+    paths: Sequence[Path],
+    out: Path,
+    rewards: Sequence[str] | None,
 ) -> FrontSummary:
     kinds = report.kinds
     seeds, items = len(kinds["soup"].array.seeds), len(kinds["soup"].array.items)
@@ -144,6 +143,7 @@ def _write(
         morl=kinds["morl"].front if "morl" in kinds else None,
         initialisation=kinds["initialisation"].front if "initialisation" in kinds else None,
         attained=data["attainment"]["soup"],
+        beside={other.name: other.kind.front for other in others},
         intervals={name: kind.interval for name, kind in kinds.items()},
         rewards=rewards,
         title=f"{report.meta.task}: {_count(seeds, 'seed')}, {_count(items, 'item')}; bars: {LEVEL:.0%} intervals",

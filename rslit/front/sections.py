@@ -23,7 +23,8 @@ def run_lmc(report: Analysed, delta: float) -> LMCTest | dict[str, Any]:
     soup = report.kinds["soup"]
     if not soup.front.has_experts():
         return {"skipped": "some expert (λ = 1) was not scored"}
-    if len(soup.front) == len(soup.front.experts):
+    # Beyond the experts nothing is interpolated.
+    if (soup.array.weights >= 0).all(axis=1).sum() == len(soup.front.experts):
         return {"skipped": "there is no point between the experts"}
     return lmc_test(soup.array.values, soup.array.weights, delta, experts=report.meta.experts, **report.draws)
 

@@ -27,6 +27,7 @@ class FrontSummary:
         """Plain text: a line per point, then hypervolumes, LMC verdicts, gains of the experts and notes."""
         lines = [self._heading(), "", *_aligned(self._cells()), "* not dominated; ± half the interval", ""]
         lines += [*self._hypervolumes(), *self._preferences(), *self._costs(), *self._lmc(), *self._gains()]
+        lines += self._beside()
         lines += [f"note: {note}" for note in self.data["notes"]]
         return "\n".join(lines)
 
@@ -101,6 +102,15 @@ class FrontSummary:
             for row in gains.get("differences", [])
             if row["own"]
         ]
+
+    def _beside(self) -> list[str]:
+        lines = []
+        for name, other in self.data.get("beside", {}).items():
+            difference = other["soup_minus"]
+            found = f"skipped, {difference['skipped']}" if "skipped" in difference else ranged(difference)
+            each = "" if "skipped" in difference else f", {difference['points']} points each"
+            lines.append(f"hypervolume {name}: {ranged(other['hypervolume'])}; soup - {name}: {found}{each}")
+        return lines
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

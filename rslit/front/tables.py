@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from rslit.errors import RslitError
 from rslit.front.scores import KEYS, KINDS, ScoreMeta, ScoreTable
 
-__all__ = ["ScoreRows", "concat"]
+__all__ = ["ScoreRows", "concat", "select"]
 
 
 class ScoreRows:
@@ -153,6 +153,23 @@ def concat(tables: Sequence[ScoreTable]) -> ScoreTable:
             "file out"
         )
     return ScoreTable(frame, meta, source=", ".join(table.source for table in tables))
+
+
+def select(table: ScoreTable, rewards: Sequence[str]) -> ScoreTable:
+    """A table of some of the rewards, in the order given; MORL that weighs none of them is left out.
+
+    Raises:
+        RslitError: A reward is not in the table.
+    """
+    for reward in rewards:
+        if reward not in table.meta.rewards:
+            raise RslitError(
+                f"{table.source} has no reward '{reward}'; its rewards are {', '.join(table.meta.rewards)}"
+            )
+    meta = replace(table.meta, rewards=tuple(rewards))
+    frame = table.frame[table.frame["reward"].isin(list(rewards))]
+    weighed = (frame["kind"] != "morl") | (frame[meta.mu_columns] > 0).any(axis=1)
+    return ScoreTable(frame.loc[weighed, meta.columns].reset_index(drop=True), meta, source=table.source)
 
 
 def _check_alike(first: ScoreTable, second: ScoreTable) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rslit.front.numbers import ranged
-from rslit.front.plots import BLACK, BLUE, GREY, VERMILLION
+from rslit.front.plots import BLACK, BLUE, VERMILLION
+from rslit.front.plots import OTHERS as _OTHERS
 
 __all__ = ["GRID", "KINDS", "LAYOUT", "OTHERS", "Trace", "bars", "estimates", "hover", "label", "of_kind"]
 
@@ -22,12 +23,12 @@ KINDS = {
     "soup": ("soups", BLUE, "circle"),
     "morl": ("MORL", VERMILLION, "triangle-up"),
     "initialisation": ("initialisation", BLACK, "diamond"),
-    "ensemble": ("ensembles", "#009E73", "cross"),
-    "trajectory": ("trainings", "#E69F00", "circle-open-dot"),
 }
 """Name, colour and plotly's marker of each kind of point."""
 
-OTHERS = (("#CC79A7", "star"), ("#009E73", "pentagon"), ("#E69F00", "hexagram"), ("#56B4E9", "bowtie"), (GREY, "x"))
+OTHERS = tuple(
+    zip((colour for colour, _ in _OTHERS), ("star", "pentagon", "hexagram", "triangle-down", "x"), strict=True)
+)
 """Colour and marker of what is set beside the soup, in turn."""
 
 GRID = {"showgrid": True, "gridcolor": "#EBEBEB", "zeroline": False, "automargin": True}
