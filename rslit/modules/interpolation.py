@@ -53,6 +53,7 @@ class InterpolationEvaluator(LightningModule):
         extrapolate: bool = False,
         out: str | None = None,
         space: str | None = None,
+        ensemble: bool = False,
     ) -> None:
         """Takes what to evaluate.
 
@@ -66,6 +67,8 @@ class InterpolationEvaluator(LightningModule):
             out: Folder of ``scores.parquet``; default the trainer's ``default_root_dir``.
             space: Where LoRA experts are interpolated: ``factors`` (A and B entry by entry, the default) or ``delta``
                 (their products).
+            ensemble: Interpolate the experts' predictions instead of their weights, where the task can: what soups are
+                compared with by ``rslit front --beside``. The table's space is then ``predictions``.
         """
         super().__init__()
         if len(ingredients) < 2 and not isinstance(lattice, list):
@@ -78,6 +81,9 @@ class InterpolationEvaluator(LightningModule):
         self.extrapolate = extrapolate
         self.out = out
         self.space = space
+        self.ensemble = ensemble
+        if ensemble and (initialisation or morl):
+            raise RslitError("ensemble: of experts alone; leave initialisation and morl to the sweep of weights")
         self._loaded: tuple[Soup, list[_Point], ScoreMeta, int] | None = None
         self._rows: list[tuple[int, str, list[Any], list[float]]] = []
         self._sharded = False
@@ -151,7 +157,7 @@ class InterpolationEvaluator(LightningModule):
             task=self.module.task,
             rewards=self._rewards,
             experts=tuple(names),
-            space=soup.space,
+            space="predictions" if self.ensemble else soup.space,
             initialisation=soup.initialisation,
             trained_on={name: i.info.reward for name, i in soup.ingredients.items()},
             extras={"trainings": {"soup": len(names), "morl": len(self.morl)}},
@@ -240,7 +246,8 @@ class InterpolationEvaluator(LightningModule):
         assert self._loaded is not None, "setup loads"
         soup, _, _, seed = self._loaded
         noise = stream_seed(seed, "evaluation", batch_idx)
-        found = self.module.evaluate_soups(batch, noise, soup, self.lams)
+        evaluate = self.module.evaluate_ensembles if self.ensemble else self.module.evaluate_soups
+        found = evaluate(batch, noise, soup, self.lams)
         for index, samples in enumerate(found):
             for name, values in samples.scores.items():
                 self._rows.append((index, name, list(samples.items), values.double().tolist()))

@@ -124,6 +124,16 @@ class RewardedModule(LightningModule, ABC):
                 samples.append(self.evaluate(batch, seed))
         return samples
 
+    def evaluate_ensembles(self, batch: Any, seed: int, soup: Soup, lams: Sequence[Lam]) -> list[Samples]:
+        """Evaluates ensembles: the experts' predictions are interpolated, which costs a forward pass of each.
+
+        Args and result are those of :meth:`evaluate_soups`.
+
+        Raises:
+            RslitError: The task or the experts cannot.
+        """
+        raise RslitError(f"ensemble: {type(self).__name__} has no ensembles of predictions; take it out")
+
     def experience_state(self) -> dict[str, Any]:
         """Per-rank state of the sampler (simulators under way, controllers) for checkpoints: tensors and primitives."""
         return {}

@@ -13,7 +13,7 @@ from rslit.errors import RslitError
 from rslit.soup.adapters import SPACES, Adapter, check_factors, factor_of, lora_layers
 from rslit.soup.blend import FLOATS, tiles
 from rslit.soup.info import IngredientInfo
-from rslit.soup.ingredient import Ingredient
+from rslit.soup.ingredient import Ingredient, fingerprint
 
 __all__ = ["adapter_of", "base_of", "check_ingredients", "check_lora", "check_states", "origin", "resolve_space"]
 
@@ -64,6 +64,8 @@ def resolve_space(space: str | None, names: Collection[str], adapters: Collectio
 def check_ingredients(ingredients: Mapping[str, Ingredient], space: str) -> None:
     """Ingredients of one soup come from one task, base and initialisation and train the same weights.
 
+    The initialisation itself may be among them: a soup towards it (WiSE, Wortsman et al. 2022).
+
     Raises:
         RslitError: They do not.
     """
@@ -81,7 +83,8 @@ def check_ingredients(ingredients: Mapping[str, Ingredient], space: str) -> None
         if space in SPACES and bases[0] and bases[1] and bases[0]["fingerprint"] != bases[1]["fingerprint"]:
             given = ", ".join(f"{base['name']} {base['fingerprint'][:15]}" for base in bases if base)
             raise RslitError(f"{pair} are adapters of different bases ({given}); soup adapters of one base model")
-        if origin(first.info, space) != origin(other.info, space):
+        alike = origin(first.info, space) == origin(other.info, space)
+        if not (alike or _starts(first, other) or _starts(other, first)):
             remedy = " or use space delta" if space == "factors" else ""
             raise RslitError(
                 f"{pair} are strangers: they started from different initialisations ({first.info.initialisation[:15]}, "
@@ -90,6 +93,11 @@ def check_ingredients(ingredients: Mapping[str, Ingredient], space: str) -> None
         differing = sorted(set(first.info.trainable_keys) ^ set(other.info.trainable_keys))
         if differing:
             raise RslitError(f"{pair} train different weights ({_few(differing)}); train the same weights in both")
+
+
+def _starts(first: Ingredient, other: Ingredient) -> bool:
+    """Whether `other` was trained from `first` itself."""
+    return other.info.initialisation == fingerprint(first.state_dict())
 
 
 def check_lora(
