@@ -124,7 +124,11 @@ class SamplesCallback(Callback, ABC):
             return
         if not trainer.is_global_zero:
             return
-        rows = point_rows(pl_module.points, held, self.count, self.describe)
+        # What experts said on their way would crowd the page.
+        shown = [k for k, (kind, _) in enumerate(pl_module.points) if kind != "trajectory"]
+        points = [pl_module.points[k] for k in shown]
+        held = [[batch[k] for k in shown] for batch in held]
+        rows = point_rows(points, held, self.count, self.describe)
         files = self.files(list(pl_module.ingredients), rows, _joined([batch[0] for batch in held]))
         lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
         root = Path(self.dirpath or Path(trainer.default_root_dir) / "samples")

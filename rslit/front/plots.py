@@ -17,6 +17,7 @@ from rslit.errors import RslitError
 from rslit.front.front import Front
 from rslit.front.labels import MOST_LABELS, name_points
 from rslit.front.panels import draw_attained, draw_spider, draw_ternary
+from rslit.front.paths import paths
 from rslit.front.statistics import Interval
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_front", "new_axes", "plot_front", "render"]
 
-BLUE, VERMILLION, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#7F7F7F"
-OTHERS = (("#CC79A7", "*"), ("#009E73", "p"), ("#E69F00", "h"), ("#56B4E9", "v"), (GREY, "X"))
+BLUE, VERMILLION, BLACK, GREY, SKY = "#0072B2", "#D55E00", "#000000", "#7F7F7F", "#56B4E9"
+OTHERS = (("#CC79A7", "*"), ("#009E73", "p"), ("#E69F00", "h"), (SKY, "v"), (GREY, "X"))
 
 
 def plot_front(
@@ -36,6 +37,7 @@ def plot_front(
     initialisation: Front | None = None,
     intervals: Mapping[str, Interval] | None = None,
     attained: Mapping[str, Any] | None = None,
+    trajectories: Front | None = None,
     beside: Mapping[str, Front] | None = None,
     rewards: Sequence[str] | None = None,
     title: str | None = None,
@@ -51,6 +53,7 @@ def plot_front(
         initialisation: Front of one point, same rewards.
         intervals: By kind (`"soup"`, `"morl"`, `"initialisation"`), intervals (M, K) drawn as error bars.
         attained: Corners of the soup's attainment surfaces by percentage; drawn when the front has two rewards.
+        trajectories: Points of experts on their way (see `rslit.front.paths`), same rewards.
         beside: Fronts of other soups, same rewards, by name.
         rewards: Rewards to draw, two or more; all if left out.
         title: Heading.
@@ -65,6 +68,7 @@ def plot_front(
 
     names = _chosen(soup, rewards)
     others: dict[str, Any] = {"morl": morl, "initialisation": initialisation, "intervals": intervals, "beside": beside}
+    others["trajectories"] = trajectories
     if len(names) == 2:
         figure = Figure(figsize=(5.6, 4.4), layout="constrained")
         ax = draw_front(figure.add_subplot(), soup, rewards=names, legend=False, **others)
@@ -98,6 +102,7 @@ def draw_front(
     morl: Front | None = None,
     initialisation: Front | None = None,
     intervals: Mapping[str, Interval] | None = None,
+    trajectories: Front | None = None,
     beside: Mapping[str, Front] | None = None,
     legend: bool = True,
 ) -> Axes:
@@ -119,6 +124,8 @@ def draw_front(
         _draw_points(ax, morl, columns, bars.get("morl"), VERMILLION, "^", "MORL")
     if initialisation is not None:
         _draw_points(ax, initialisation, columns, bars.get("initialisation"), BLACK, "D", "initialisation")
+    if trajectories is not None:
+        _draw_trajectories(ax, trajectories, columns, initialisation)
     others = dict(beside or {})
     for (name, front), (colour, marker) in zip(others.items(), cycle(OTHERS)):
         _draw_points(ax, front, columns, None, colour, marker, name)
@@ -183,6 +190,15 @@ def _draw_points(
     ax.scatter(x[kept], y[kept], facecolors=colour, label=label, **style)
     if not kept.all():
         ax.scatter(x[~kept], y[~kept], facecolors="white", label=f"_{label}, dominated", **style)
+
+
+def _draw_trajectories(ax: Axes, front: Front, columns: list[int], start: Front | None) -> None:
+    for number, indices in enumerate(paths(front.labels).values()):
+        way = front.scores[indices][:, columns]
+        if start is not None:
+            way = np.concatenate([start.scores[:, columns], way])
+        label = "trainings" if number == 0 else None
+        ax.plot(*way.T, color=SKY, linewidth=1, marker=".", markersize=4, zorder=1.5, label=label)
 
 
 def _soup_label(soup: Front) -> str:

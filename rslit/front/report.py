@@ -143,6 +143,7 @@ def _write(
         morl=kinds["morl"].front if "morl" in kinds else None,
         initialisation=kinds["initialisation"].front if "initialisation" in kinds else None,
         attained=data["attainment"]["soup"],
+        trajectories=kinds["trajectory"].front if "trajectory" in kinds else None,
         beside={other.name: other.kind.front for other in others},
         intervals={name: kind.interval for name, kind in kinds.items()},
         rewards=rewards,

@@ -5,7 +5,7 @@ Columns, in this order:
 | column         | dtype   | meaning                                                                              |
 |----------------|---------|--------------------------------------------------------------------------------------|
 | `seed`         | int64   | training seed of the run                                                             |
-| `kind`         | str     | `"soup"`, `"initialisation"` or `"morl"`                                             |
+| `kind`         | str     | `"soup"`, `"initialisation"`, `"morl"`, or `"trajectory"`: an expert on its way       |
 | `point`        | str     | label of the policy, such as `"risky=7/10,cautious=3/10"`; experts are the vertices λ = 1 |
 | `item`         | str     | prompt, image or episode; scores of two points on one item are paired                |
 | `reward`       | str     | name of the evaluation reward                                                        |
@@ -35,7 +35,7 @@ from rslit.front.files import write_bytes
 
 __all__ = ["KINDS", "ScoreMeta", "ScoreTable", "read_scores", "write_scores"]
 
-KINDS = ("soup", "initialisation", "morl")
+KINDS = ("soup", "initialisation", "morl", "trajectory")
 KEYS = ["seed", "kind", "point", "item", "reward"]
 _METADATA_KEY = b"rslit"
 

@@ -50,7 +50,7 @@ class ScoreRows:
 
         Args:
             seed: Training seed of the run.
-            kind: `"soup"`, `"initialisation"` or `"morl"`.
+            kind: `"soup"`, `"initialisation"`, `"morl"` or `"trajectory"`.
             point: Label of the point.
             items: B identifiers, distinct.
             reward: One of the table's rewards.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,29 +9,17 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from rslit.distributed import gather_states
 from rslit.errors import RslitError
 from rslit.front import Front, ScoreMeta, ScoreRows, ScoreTable, plot_front, write_scores
 from rslit.modules.rewarded import RewardedModule
+from rslit.modules.sweep_points import SweepPoint, SweepPoints
 from rslit.samples import Samples
 from rslit.seeds import stream_seed
-from rslit.soup import Ingredient, Soup, fingerprint, format_lam, lattice
-from rslit.soup.adapters import Adapter
-from rslit.soup.checks import adapter_of, origin
+from rslit.soup import Soup, lattice
 
 __all__ = ["InterpolationEvaluator"]
-
-
-@dataclass(frozen=True)
-class _Point:
-    """One policy to evaluate: a row of the score table's `point` column."""
-
-    kind: str
-    label: str
-    lam: Mapping[str, Fraction]  # over every state of the stack, experts and others
-    mu: Mapping[str, float] | None = None
 
 
 class InterpolationEvaluator(LightningModule):
@@ -50,6 +36,7 @@ class InterpolationEvaluator(LightningModule):
         lattice: int | list[dict[str, float]] = 10,
         initialisation: str | None = None,
         morl: list[str] | None = None,
+        trajectories: dict[str, str] | None = None,
         extrapolate: bool = False,
         out: str | None = None,
         space: str | None = None,
@@ -63,6 +50,8 @@ class InterpolationEvaluator(LightningModule):
             lattice: Parts H of the lattice of λ = k/H, or a list of λ, each a mapping from expert to coefficient.
             initialisation: Ingredient folder of what the experts started from, to be evaluated too.
             morl: Ingredient folders of MORL solutions (or of experts: all weight on one reward), to be evaluated too.
+            trajectories: By expert, the folder of its run's ingredients: those of its way there (``epoch=…``, which
+                ``SoupCallback.every_n_epochs`` leaves) are evaluated too, for the paths of the paper's Figure 2.
             extrapolate: Allow λ outside [0, 1].
             out: Folder of ``scores.parquet``; default the trainer's ``default_root_dir``.
             space: Where LoRA experts are interpolated: ``factors`` (A and B entry by entry, the default) or ``delta``
@@ -78,13 +67,16 @@ class InterpolationEvaluator(LightningModule):
         self.lattice = lattice
         self.initialisation = initialisation
         self.morl = list(morl or [])
+        self.trajectories = dict(trajectories or {})
         self.extrapolate = extrapolate
         self.out = out
         self.space = space
         self.ensemble = ensemble
-        if ensemble and (initialisation or morl):
-            raise RslitError("ensemble: of experts alone; leave initialisation and morl to the sweep of weights")
-        self._loaded: tuple[Soup, list[_Point], ScoreMeta, int] | None = None
+        if ensemble and (initialisation or morl or trajectories):
+            raise RslitError(
+                "ensemble: of experts alone; leave initialisation, morl and trajectories to the sweep of weights"
+            )
+        self._loaded: tuple[Soup, list[SweepPoint], ScoreMeta, int] | None = None
         self._rows: list[tuple[int, str, list[Any], list[float]]] = []
         self._sharded = False
 
@@ -110,81 +102,33 @@ class InterpolationEvaluator(LightningModule):
         task = next(iter(soup.ingredients.values())).info.task
         if task != self.module.task_class:
             raise RslitError(f"ingredients are of task {task}, module is {self.module.task_class}: name their task")
-        names = list(self.ingredients)
-        states: dict[str, Mapping[str, Tensor]] = dict(soup.states)
-        adapters: dict[str, Adapter] = dict(soup.adapters)
-        seen = {fingerprint(state): name for name, state in states.items()}
-
-        def add(label: str, ingredient: Ingredient) -> str:
-            """A state that is there already (MORL with all weight on one reward) is evaluated under its first name."""
-            state, adapter = ingredient.state_dict(), adapter_of(ingredient.info)
-            name = seen.setdefault(fingerprint(state), f"{label} #{len(states)}")
-            states.setdefault(name, state)
-            if adapter is not None:
-                adapters.setdefault(name, adapter)
-            return name
-
-        points = [_Point("soup", format_lam(lam), lam) for lam in self._lams(soup)]
+        gathered = SweepPoints(soup, self._lams(soup))
         if self.initialisation is not None:
-            start = Ingredient.load(self.initialisation)
-            begun = {ingredient.info.initialisation for ingredient in soup.ingredients.values()}
-            if fingerprint(start.state_dict()) not in begun:
-                raise RslitError(
-                    f"initialisation: the experts did not start from {self.initialisation}; give what they started from"
-                )
-            points.append(_Point("initialisation", "initialisation", {add("initialisation", start): Fraction(1)}))
+            gathered.add_initialisation(self.initialisation)
         for path in self.morl:
-            mu, solution = self._morl(path, soup)
-            label = "mu " + ",".join(f"{k}={v:g}" for k, v in mu.items())
-            points.append(_Point("morl", label, {add(label, solution): Fraction(1)}, mu))
-        for kind, key in (("soup", "lattice"), ("morl", "morl")):
-            labels = [point.label for point in points if point.kind == kind]
-            twice = next((label for label in labels if labels.count(label) > 1), None)
-            if twice is not None:
-                raise RslitError(
-                    f"{key}: '{twice}' comes twice; evaluate each point once, in a table of its own if need be"
-                )
+            gathered.add_morl(path, self._rewards)
+        for expert, folder in self.trajectories.items():
+            gathered.add_trajectory(expert, folder)
+        gathered.check_unique()
         # One soup over everything lets a task evaluate all points in one batch: what is no expert is a vertex.
         everything = Soup(
-            states,
+            gathered.states,
             trainable_keys=soup.trainable_keys,
             extrapolate=self.extrapolate,
             space=soup.space,
-            adapters=adapters,
+            adapters=gathered.adapters,
         )
         seeds = {i.info.config.get("seed", 0) for i in soup.ingredients.values()}
         meta = ScoreMeta(
             task=self.module.task,
             rewards=self._rewards,
-            experts=tuple(names),
+            experts=tuple(soup.names),
             space="predictions" if self.ensemble else soup.space,
             initialisation=soup.initialisation,
             trained_on={name: i.info.reward for name, i in soup.ingredients.items()},
-            extras={"trainings": {"soup": len(names), "morl": len(self.morl)}},
+            extras={"trainings": {"soup": len(soup.names), "morl": len(self.morl)}},
         )
-        self._loaded = (everything, points, meta, int(min(seeds)))
-
-    def _morl(self, path: str, soup: Soup) -> tuple[dict[str, float], Ingredient]:
-        ingredient = Ingredient.load(path)
-        info = ingredient.info
-        mu = info.config.get("mu")
-        if mu is None and info.reward in self._rewards:
-            mu = {info.reward: 1.0}  # an expert is MORL with all weight on its own reward
-        if mu is None:
-            raise RslitError(
-                f"morl: {path} was trained on '{info.reward}', no weighting of the rewards; name MORL solutions"
-            )
-        unknown = [name for name in mu if name not in self._rewards]
-        if unknown:
-            raise RslitError(
-                f"morl: {path} weighs '{unknown[0]}', which is no evaluation reward; add it to those of module"
-            )
-        first = next(iter(soup.ingredients.values())).info
-        if origin(info, soup.space) != origin(first, soup.space):
-            raise RslitError(
-                f"morl: {path} has another task or initialisation than the experts; train it from the same"
-            )
-        return {str(k): float(v) for k, v in mu.items()}, ingredient
+        self._loaded = (everything, gathered.points, meta, int(min(seeds)))
 
     def _lams(self, soup: Soup) -> list[dict[str, Fraction]]:
         if isinstance(self.lattice, int):
@@ -219,7 +163,7 @@ class InterpolationEvaluator(LightningModule):
 
     @property
     def points(self) -> list[tuple[str, str]]:
-        """Kind (soup, initialisation, morl) and label of every point, in the order in which a step gives samples."""
+        """Kind and label of every point, in the order in which a step gives samples."""
         assert self._loaded is not None, "setup loads"
         return [(point.kind, point.label) for point in self._loaded[1]]
 

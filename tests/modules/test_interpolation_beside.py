@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rslit.errors import RslitError
 from rslit.front import Front, write_front
+from rslit.front.paths import paths
 from rslit.seeds import stream_seed
 from rslit.soup import fingerprint
 
@@ -54,7 +55,7 @@ def test_ensembles_of_policies(pair: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_ensembles_are_of_experts_alone(pair: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(RslitError, match="leave initialisation and morl to the sweep of weights"):
+    with pytest.raises(RslitError, match="leave initialisation, morl and trajectories to the sweep"):
         sweep(tmp_path / "run", pair, ensemble=True, morl=["x"])
 
 
@@ -97,3 +98,32 @@ def test_all_of_them_beside_a_soup(pair: dict[str, str], tmp_path: Path) -> None
         [tmp_path / "beyond" / "scores.parquet"], tmp_path / "own", replicates=50, reference=[-9, -9]
     ).data
     assert [row["point"] for row in own["lmc"]["points"]] == ["risky=1/2,cautious=1/2"]
+
+
+def test_trajectories(pair: dict[str, str], tmp_path: Path) -> None:
+    """Experts on their way are points of their own kind, in the order of training, and change nothing else."""
+    for step, seed in ((100, 11), (20, 12)):
+        ingredient(tmp_path / "way", f"epoch={step:04}", state(seed), step=step)
+    (tmp_path / "way" / "last").mkdir()
+    start = ingredient(tmp_path, "start", START, initialisation=fingerprint({}))
+    options = {"lattice": 2, "initialisation": start, "trajectories": {"risky": str(tmp_path / "way")}}
+    table = sweep(tmp_path / "run", pair, **options)
+    way = Front.from_table(table, "trajectory")
+    assert way.labels == ("risky step 20", "risky step 100")
+    assert paths(way.labels) == {"risky": [0, 1]}
+    alone = sweep(tmp_path / "alone", {"one": pair["cautious"], "way": str(tmp_path / "way" / "epoch=0020")}, lattice=1)
+    np.testing.assert_allclose(way.scores[0], Front.from_table(alone, "soup").scores[1], rtol=1e-6)
+    data = write_front([tmp_path / "run" / "scores.parquet"], tmp_path / "out", replicates=50).data
+    assert [row["kind"] for row in data["points"]] == ["soup"] * 3 + ["initialisation"] + ["trajectory"] * 2
+    assert "trainings" in (tmp_path / "out" / "front.svg").read_text()
+    plain = sweep(tmp_path / "plain", pair, lattice=2, initialisation=start)
+    np.testing.assert_allclose(
+        Front.from_table(table, "soup").scores, Front.from_table(plain, "soup").scores, rtol=1e-5
+    )
+
+
+def test_trajectories_that_are_none(pair: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(RslitError, match="has no ingredients epoch=…; train 'risky' with SoupCallback"):
+        sweep(tmp_path / "run", pair, trajectories={"risky": str(tmp_path)})
+    with pytest.raises(RslitError, match="'other' is no expert; name one of risky, cautious"):
+        sweep(tmp_path / "run", pair, trajectories={"other": str(tmp_path)})

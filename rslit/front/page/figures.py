@@ -8,7 +8,8 @@ from itertools import combinations
 from typing import Any
 
 from rslit.front.page.marks import GRID, KINDS, LAYOUT, OTHERS, Trace, bars, estimates, hover, label, of_kind
-from rslit.front.plots import BLUE, GREY
+from rslit.front.paths import paths
+from rslit.front.plots import BLUE, GREY, SKY
 
 __all__ = ["experts_of", "front_figure", "lam_figures", "slack_figures"]
 
@@ -40,6 +41,7 @@ def front_figure(data: Data) -> dict[str, Any]:
     if len(data["experts"]) == 2:
         line = {"mode": "lines", "line": {"color": BLUE, "width": 1.6}, "showlegend": False, **_QUIET}
         groups.append((line, _by_first(data, soups)))
+    groups += _trajectories(data)
     for kind, (name, colour, symbol) in KINDS.items():
         own = of_kind(data["points"], kind)
         if own:
@@ -78,9 +80,7 @@ def front_figure(data: Data) -> dict[str, Any]:
         {
             "name": name,
             "values": [estimates(own, name) for _, own in groups],
-            "bars": [
-                bars(own, name) if "marker" in trace and "hoverinfo" not in trace else None for trace, own in groups
-            ],
+            "bars": [bars(own, name) if _has_bars(trace) else None for trace, own in groups],
         }
         for name in names
     ]
@@ -159,6 +159,21 @@ def slack_figures(data: Data) -> list[dict[str, Any]]:
 _QUIET: dict[str, Any] = {"hoverinfo": "skip"}
 
 
+def _trajectories(data: Data) -> list[tuple[Trace, list[Point]]]:
+    """The way of each expert from the initialisation."""
+    points = of_kind(data["points"], "trajectory")
+    groups = []
+    for number, indices in enumerate(paths([point["point"] for point in points]).values()):
+        way = [*of_kind(data["points"], "initialisation"), *(points[index] for index in indices)]
+        trace = {
+            "mode": "lines+markers", "name": "trainings", "legendgroup": "trainings", "showlegend": number == 0,
+            "line": {"color": SKY, "width": 1.2}, "marker": {"size": 5, "color": SKY}, "text": hover(way),
+            "hovertemplate": "%{text}<extra></extra>",
+        }  # fmt: skip
+        groups.append((trace, way))
+    return groups
+
+
 def _markers(name: str, colour: str, symbol: str, points: Sequence[Point]) -> Trace:
     fills = ["white" if point["nondominated"] is False else colour for point in points]
     return {
@@ -168,10 +183,15 @@ def _markers(name: str, colour: str, symbol: str, points: Sequence[Point]) -> Tr
 
 
 def _bars(points: Sequence[Point], names: Sequence[str], trace: Trace) -> Trace:
-    if "hoverinfo" in trace:  # lines and the experts' squares have none
+    if not _has_bars(trace):
         return {}
     colour = {"color": trace["marker"]["line"]["color"] + "80"}
     return {"error_x": {**bars(points, names[0]), **colour}, "error_y": {**bars(points, names[1]), **colour}}
+
+
+def _has_bars(trace: Trace) -> bool:
+    """Lines, ways and the experts' squares have none."""
+    return trace["mode"] == "markers" and "hoverinfo" not in trace
 
 
 def _by_first(data: Data, soups: Sequence[Point]) -> list[Point]:

@@ -38,7 +38,7 @@ def points_table(data: Data) -> str:
     head += [f"slack {html.escape(reward)}" for reward in rewards if slack] + ["dominated"]
     rows = []
     for point in data["points"]:
-        kind = KINDS[point["kind"]][0]
+        kind = KINDS[point["kind"]][0] if point["kind"] in KINDS else "training"
         row: list[Cell] = [(label(point), _order(point)), (kind, kind)]
         row += [(plus_minus(point["scores"][reward]), point["scores"][reward]["estimate"]) for reward in rewards]
         for reward in rewards if slack else []:
