@@ -95,6 +95,13 @@ def _front_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=SCORES",
         help="other soups to compare with (WiSE, ensembles, another run); files of one name are its seeds",
     )
+    parser.add_argument(
+        "--preference",
+        nargs="+",
+        default=[],
+        metavar="R=W,R=W",
+        help="weights of the rewards to choose λ for, such as risky=0.7,cautious=0.3",
+    )
     parser.add_argument("--replicates", type=int, default=2000, help="bootstrap replicates (%(default)s)")
 
 
@@ -107,6 +114,7 @@ def _named_file(text: str) -> tuple[str, Path]:
 
 def _front(args: argparse.Namespace) -> int:
     from rslit.front import link_episodes, write_front
+    from rslit.front.selection import read_preference
 
     beside: dict[str, list[Path]] = {}
     for name, path in args.beside:
@@ -120,6 +128,7 @@ def _front(args: argparse.Namespace) -> int:
         rewards=args.rewards,
         only=args.only,
         beside=beside,
+        preferences=[read_preference(text) for text in args.preference],
     )
     print(summary.table())
     print(f"page: {summary.files['html']}; its numbers (JSON, CSV) and figure (PNG, SVG) beside it")

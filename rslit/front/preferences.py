@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from math import comb
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rslit.errors import RslitError
+from rslit.front.compositions import compositions
 from rslit.front.hypervolume import checked_fronts
 from rslit.front.statistics import Interval, interval_of
 
@@ -65,10 +65,7 @@ def preference_lattice(rewards: int) -> Array:
     parts = 1
     while comb(parts + rewards, rewards - 1) <= _PREFERENCES:
         parts += 1
-    # Stars and bars: bars at K - 1 of H + K - 1 places.
-    bars = np.array(list(combinations(range(parts + rewards - 1), rewards - 1)))
-    edges = np.concatenate([np.full((len(bars), 1), -1), bars, np.full((len(bars), 1), parts + rewards - 1)], axis=1)
-    return np.asarray((np.diff(edges, axis=1) - 1 + 1 / rewards) / (parts + 1))
+    return np.asarray((compositions(rewards, parts) + 1 / rewards) / (parts + 1))
 
 
 def expected_utility(means: ArrayLike) -> Array:

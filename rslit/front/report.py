@@ -20,9 +20,10 @@ from rslit.front.numbers import by_name, points_csv
 from rslit.front.page import front_page
 from rslit.front.plots import plot_front, render
 from rslit.front.provenance import provenance
-from rslit.front.rivals import hypervolumes, preferences
+from rslit.front.rivals import hypervolumes, preference_measures
 from rslit.front.scores import ScoreTable, read_scores
 from rslit.front.sections import attainment, costs, gains, lmc_numbers, points, run_lmc
+from rslit.front.selection import selection_section
 from rslit.front.summary import FrontSummary
 from rslit.front.tables import concat, select
 
@@ -42,6 +43,7 @@ def write_front(
     rewards: Sequence[str] | None = None,
     only: Sequence[str] | None = None,
     beside: Mapping[str, Sequence[Path | str]] | None = None,
+    preferences: Sequence[Mapping[str, float]] = (),
 ) -> FrontSummary:
     """Analyse one or many score tables (soup, MORL, initialisation; any number of seeds) and write the results.
 
@@ -56,6 +58,7 @@ def write_front(
         rewards: Rewards to draw; all if left out. The numbers are over all that `only` leaves.
         only: Rewards to know of, in this order; the others are left out of everything. All if left out.
         beside: Score tables of other soups by name, several of one name its seeds; see `rslit.front.beside`.
+        preferences: μ to choose λ for, each weights by reward with sum 1, beside those of a grid.
 
     Returns:
         The numbers, where they were written, and a table for the terminal.
@@ -94,7 +97,8 @@ def write_front(
         "reference": {"point": by_name(table.meta.rewards, chosen.point), "origin": chosen.origin},
         "hypervolume": hypervolumes(report, chosen),
         "lmc": lmc if isinstance(lmc, dict) else lmc_numbers(report, lmc, delta),
-        "preferences": preferences(report),
+        "preferences": preference_measures(report),
+        "selection": selection_section(report, preferences),
         "attainment": attainment(report),
         "costs": costs(report),
         "experts_minus_initialisation": gains(report),

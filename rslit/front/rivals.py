@@ -19,7 +19,7 @@ from rslit.front.numbers import WEIGHTS, finite, numbers
 from rslit.front.preferences import compare_preferences, preference_lattice, rescale
 from rslit.front.statistics import Interval
 
-__all__ = ["hypervolumes", "preferences"]
+__all__ = ["hypervolumes", "preference_measures"]
 
 Array = NDArray[np.float64]
 FEW = 5  # seeds up to which a reader is told when they dominate
@@ -46,7 +46,7 @@ def hypervolumes(report: Analysed, reference: Reference) -> dict[str, Any]:
     return result
 
 
-def preferences(report: Analysed) -> dict[str, Any]:
+def preference_measures(report: Analysed) -> dict[str, Any]:
     """Expected utility, worst shortfall and IGD+ of the soup against MORL, or why there are none."""
     soup, start = report.kinds["soup"], report.kinds.get("initialisation")
     if "morl" not in report.kinds:

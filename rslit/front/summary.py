@@ -27,7 +27,7 @@ class FrontSummary:
         """Plain text: a line per point, then hypervolumes, LMC verdicts, gains of the experts and notes."""
         lines = [self._heading(), "", *_aligned(self._cells()), "* not dominated; ± half the interval", ""]
         lines += [*self._hypervolumes(), *self._preferences(), *self._costs(), *self._lmc(), *self._gains()]
-        lines += self._beside()
+        lines += [*self._beside(), *self._selection()]
         lines += [f"note: {note}" for note in self.data["notes"]]
         return "\n".join(lines)
 
@@ -111,6 +111,23 @@ class FrontSummary:
             each = "" if "skipped" in difference else f", {difference['points']} points each"
             lines.append(f"hypervolume {name}: {ranged(other['hypervolume'])}; soup - {name}: {found}{each}")
         return lines
+
+    def _selection(self) -> list[str]:
+        """The λ of each preference asked for, and how much λ = μ loses at worst over the grid."""
+        found = self.data["selection"]
+        if "skipped" in found:
+            return []
+        lines = []
+        for row in found["asked"]:
+            mu = ",".join(f"{reward}={weight:.3g}" for reward, weight in row["mu"].items())
+            lines.append(
+                f"best λ for {mu}: {row['best']} (score {ranged(row['chosen'])}); λ = μ: {row['nearest']} "
+                f"({ranged(row['at_mu'])})"
+            )
+        worst = max(found["grid"], key=lambda row: row["regret"]["estimate"])
+        mu = ",".join(f"{reward}={weight:.3g}" for reward, weight in worst["mu"].items())
+        lines.append(f"λ = μ loses at most {ranged(worst['regret'])}, at μ {mu} (best λ: {worst['best']})")
+        return [*lines, f"unit of these: {found['unit']}"]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -20,7 +20,15 @@ _VERDICTS = {
 
 def sentences(data: Data) -> list[str]:
     """Sentences in HTML, names escaped: what was compared, what experts gained, the LMC, MORL, and caveats."""
-    return [*_compared(data), *_gained(data), *_connected(data), *_against_morl(data), *_beside(data), *_caveats(data)]
+    return [
+        *_compared(data),
+        *_gained(data),
+        *_connected(data),
+        *_against_morl(data),
+        *_beside(data),
+        *_chosen(data),
+        *_caveats(data),
+    ]
 
 
 def _compared(data: Data) -> Iterator[str]:
@@ -93,6 +101,23 @@ def _beside(data: Data) -> Iterator[str]:
             f"The soup's front {judged[_sign(difference)]} that of <b>{html.escape(name)}</b>: difference of "
             f"hypervolumes {_signed(difference)}."
         )
+
+
+def _chosen(data: Data) -> Iterator[str]:
+    found = data["selection"]
+    if "skipped" in found:
+        return
+    for row in found["asked"]:
+        mu = ", ".join(f"{html.escape(reward)} {weight:.3g}" for reward, weight in row["mu"].items())
+        yield (
+            f"For the preference {mu} take <b>λ: {html.escape(row['best'].replace(',', ', '))}</b>, which scores "
+            f"{ranged(row['chosen'])} where λ = μ scores {ranged(row['at_mu'])} ({html.escape(found['unit'])})."
+        )
+    worse = sum(_sign(row["regret"]) > 0 for row in found["grid"])
+    yield (
+        f"Setting λ = μ is surely worse than choosing λ on a score table for <b>{worse} of {len(found['grid'])}</b> "
+        "preferences."
+    )
 
 
 def _caveats(data: Data) -> Iterator[str]:
