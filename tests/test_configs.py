@@ -32,7 +32,7 @@ def kind_of(path: Path) -> Kind | None:
         return run_recipe
     if set(config) == {"trainer"} and set(config["trainer"]) <= {"strategy", "devices"}:
         return run_strategy
-    if str(model.get("class_path")).endswith(".InterpolationEvaluator"):
+    if str(model.get("class_path")).endswith(".InterpolationEvaluator") or "lattice" in given:
         return run_sweep
     if set(config) == {"model"} and set(given) == {"reward"}:
         return run_overlay
@@ -101,19 +101,22 @@ def run_overlay(path: Path, root: Path) -> None:
 
 
 def run_sweep(path: Path, root: Path) -> None:
-    """A sweep between experts of the files beside it, from an initialisation of theirs."""
+    """A sweep between experts of the files beside it, from an initialisation of theirs; or an overlay of one."""
     folder = path.parent
+    whole = path if "class_path" in load(path)["model"] else folder / "sweep.yaml"
     start = fit(root / "start", folder / "pretrain.yaml")
     made = {r.stem: fit(root / r.stem, folder / "expert.yaml", r, initialisation=start) for r in rewards_of(path)}
     morl = fit(root / "morl", folder / "expert.yaml", folder / "morl.yaml", initialisation=start)
-    args = ["--config", str(path), *tiny(root, load(path)), "--trainer.default_root_dir", str(root / "sweep")]
+    args = ["--config", str(whole), "--config", str(path), *tiny(root, load(whole))]
+    args += ["--trainer.default_root_dir", str(root / "sweep")]
     for name, ingredient in made.items():
         args += [f"--model.init_args.ingredients.{name}", str(ingredient)]
     args += ["--model.init_args.initialisation", str(start), "--model.init_args.morl+", str(morl)]
     assert main(["validate", *args]) == 0
     frame = read_scores(root / "sweep" / "scores.parquet").frame
-    parts = load(path)["model"]["init_args"]["lattice"]
-    assert len(frame) == (parts + 1 + 1 + 1) * 4 * 2
+    lattice = load(path)["model"]["init_args"]["lattice"]
+    soups = lattice + 1 if isinstance(lattice, int) else len(lattice)
+    assert len(frame) == (soups + 1 + 1) * 4 * 2
     assert set(frame["reward"]) == set(made)
 
 

@@ -6,11 +6,11 @@
 
 An axis is a list of words, or a mapping from word to what `{axis}` stands for. A stage over axes becomes one stage per
 combination, named after it: `expert-risky-0`. Of a stage it needs, it needs the instances that agree with it on the
-axes they share. In its `run`:
+axes they share, or one of them by its name with the shared axes left out (`expert-risky`). In its `run`:
 
 - `{seed}` is the value of an axis it is over;
 - `{pretrain}` is the folder of the one instance of `pretrain` it needs;
-- `{expert-risky}` that of one of several: its name with the shared axes left out;
+- `{expert-risky}` that of one of several;
 - a word with `{expert*}` is repeated for all of them, together with an option before it that ends in `+`.
 """
 
@@ -45,7 +45,7 @@ class _Instance:
         return "-".join([self.stage, *self.point.values()])
 
 
-def read_axes(entry: object, chosen: Mapping[str, str], where: str) -> dict[str, dict[str, str]]:
+def read_axes(entry: Mapping[str, Any], chosen: Mapping[str, str], where: str) -> dict[str, dict[str, str]]:
     """The axes of a recipe.
 
     Args:
@@ -56,8 +56,6 @@ def read_axes(entry: object, chosen: Mapping[str, str], where: str) -> dict[str,
     Raises:
         RslitError: An axis is empty, has a value twice or one that cannot be part of a name, or lacks a chosen value.
     """
-    if not isinstance(entry, dict):
-        raise RslitError(f"{where}: 'axes' must be a mapping such as {{seed: [0, 1]}}, got {entry!r:.60}")
     axes: dict[str, dict[str, str]] = {}
     for axis, values in entry.items():
         if not isinstance(values, list | dict) or not values:
@@ -97,8 +95,7 @@ def expand(stages: Mapping[str, Any], axes: Axes, where: str) -> tuple[dict[str,
         Entries without `over`, and by stage over axes the names of its instances.
 
     Raises:
-        RslitError: An unknown axis, two instances of one name, a placeholder that stands for several instances, or a
-            needed stage none of whose instances fits.
+        RslitError: An unknown axis, two instances of one name, or a placeholder that stands for several instances.
     """
     instances = {str(name): _instances(str(name), entry, axes, where) for name, entry in stages.items()}
     expanded: dict[str, Any] = {}
@@ -109,7 +106,7 @@ def expand(stages: Mapping[str, Any], axes: Axes, where: str) -> tuple[dict[str,
         for own in instances[str(name)]:
             if own.name in expanded or (own.point and own.name in stages):
                 raise RslitError(f"{where}: two stages are called '{own.name}'; rename one")
-            expanded[own.name] = _instance(own, entry, instances, axes, where)
+            expanded[own.name if own.point else name] = _instance(own, entry, instances, axes, where)
     groups = {name: tuple(own.name for own in found) for name, found in instances.items() if found[0].point}
     return expanded, groups
 
@@ -132,15 +129,18 @@ def _instance(
     needs = entry.get("needs", [])
     if not isinstance(needs, list) or not isinstance(entry.get("run"), str):
         return result  # refused by the reader
-    needed = {need: _agreeing(own, instances[need]) for need in needs if need in instances}
-    for need, found in needed.items():
-        if not found:
-            raise RslitError(f"{where}: stage '{own.name}' needs '{need}', no instance of which fits it; mend the axes")
-    result["needs"] = [one.name for need in needs for one in needed.get(need, [_Instance(str(need), {})])]
-    # What a placeholder stands for, directly needed or through others; the reader checks that it is needed at all.
+    # What a name stands for, directly needed or through others; the reader checks that it is needed at all.
     named = {stage: _agreeing(own, found) for stage, found in instances.items()}
+    result["needs"] = [name for need in needs for name in _needed(str(need), own, named)]
     result["run"] = _filled(entry["run"], own, named, axes, f"{where}: stage '{own.name}'")
     return result
+
+
+def _needed(need: str, own: _Instance, named: Mapping[str, list[_Instance]]) -> list[str]:
+    """All instances of a stage that fit, or one of them by its short name; what is nobody's the reader refuses."""
+    if need in named:
+        return [one.name for one in named[need]]
+    return [one.name for found in named.values() for one in found if one.point and _short(own, one) == need] or [need]
 
 
 def _agreeing(own: _Instance, others: Sequence[_Instance]) -> list[_Instance]:

@@ -145,11 +145,11 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     for taken in [*variables, *axes, *stages, *groups]:
         kinds = [
             kind
-            for kind, names in (("variable", variables), ("axis", axes), ("stage", {**stages, **groups}))
+            for kind, names in (("a variable", variables), ("an axis", axes), ("a stage", {**stages, **groups}))
             if taken in names
         ]
         if taken in _OWN_PLACEHOLDERS or len(kinds) > 1:
-            other = "a placeholder of every recipe" if taken in _OWN_PLACEHOLDERS else f"a {' and a '.join(kinds)}"
+            other = "a placeholder of every recipe" if taken in _OWN_PLACEHOLDERS else " and ".join(kinds)
             raise RslitError(f"recipe {path}: the name '{taken}' is {other}; choose another")
     slurm = _mapping(content.get("slurm", {}), f"recipe {path}: 'slurm'")
     recipe = Recipe(name, path, variables, _ordered(stages, path), slurm, groups)
