@@ -124,8 +124,9 @@ class SamplesCallback(Callback, ABC):
             return
         if not trainer.is_global_zero:
             return
-        # What experts said on their way would crowd the page.
-        shown = [k for k, (kind, _) in enumerate(pl_module.points) if kind != "trajectory"]
+        # What experts said on their way would crowd the page; a search shows what it began with.
+        begun = pl_module.points[: len(held[0])]
+        shown = [k for k, (kind, _) in enumerate(begun) if kind != "trajectory"]
         points = [pl_module.points[k] for k in shown]
         held = [[batch[k] for k in shown] for batch in held]
         rows = point_rows(points, held, self.count, self.describe)

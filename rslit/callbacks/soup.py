@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from safetensors.torch import save
 from torch import Tensor
 
 from rslit.errors import RslitError
 from rslit.modules.rewarded import RewardedModule
 from rslit.rewards import WeightedSum
 from rslit.soup import IngredientInfo, dtype_name, write_ingredient
+from rslit.soup.fisher import FISHER
 
 __all__ = ["SoupCallback"]
 
@@ -36,6 +38,7 @@ class SoupCallback(Callback):
         mode: Literal["max", "min"] = "max",
         keep: int = 10,
         initialisation: bool = False,
+        fisher: bool = False,
     ) -> None:
         """Takes what to write and where.
 
@@ -50,6 +53,8 @@ class SoupCallback(Callback):
             keep: Largest number of snapshots in the trajectory.
             initialisation: Also write what training starts from, as ``initialisation``: for tasks whose experts start
                 from a model of the hub rather than from an ingredient.
+            fisher: Also write the optimiser's running mean of squared gradients (of Adam and its kin), for
+                Fisher-weighted averages; see :mod:`rslit.soup.fisher`.
         """
         if every_n_epochs < 0 or keep < 2:
             raise RslitError("SoupCallback: every_n_epochs must be at least 0 and keep at least 2")
@@ -60,6 +65,7 @@ class SoupCallback(Callback):
         self.mode = mode
         self.keep = keep
         self.initialisation = initialisation
+        self.fisher = fisher
         self.best_score: float | None = None
         self._validated = False
 
@@ -99,11 +105,13 @@ class SoupCallback(Callback):
         if not trainer.is_global_zero:
             return
         root, epoch = self._root(trainer), trainer.current_epoch + 1
+        files = dict(pl_module.ingredient_files(state))
+        if self.fisher:
+            files[FISHER] = save(_squared_gradients(trainer, pl_module))
         info = self._info(trainer, pl_module, state, {k.split("/", 2)[2]: v for k, v in scores.items()})
         names = ["last"] + (["best"] if better else [])
         if self.every_n_epochs and epoch % self._interval(epoch) == 0:
             names.append(f"epoch={epoch:04d}")
-        files = pl_module.ingredient_files(state)
         for name in names:
             write_ingredient(root / name, state, info, files)
         self._thin(root, epoch)
@@ -164,3 +172,17 @@ class SoupCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.best_score = state_dict["best_score"]
+
+
+def _squared_gradients(trainer: Trainer, module: RewardedModule) -> dict[str, Tensor]:
+    """Adam's second moment of every trained weight of the policy, float32 on the CPU."""
+    found: dict[str, Tensor] = {}
+    states = {p: state for optimizer in trainer.optimizers for p, state in optimizer.state.items()}
+    for name, parameter in module.policy.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        moment = states.get(parameter, {}).get("exp_avg_sq")
+        if moment is None:
+            raise RslitError("SoupCallback.fisher: the optimiser keeps no squared gradients; use Adam, AdamW or RAdam")
+        found[name] = moment.detach().float().cpu().contiguous()
+    return found

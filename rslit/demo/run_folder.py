@@ -16,7 +16,7 @@ from rslit.errors import RslitError
 from rslit.front import Front, ScoreTable, read_scores
 from rslit.front.arrays import ScoreArray, score_array
 from rslit.lightning_cli import instantiate
-from rslit.modules import InterpolationEvaluator
+from rslit.modules import InterpolationEvaluator, SearchEvaluator
 
 __all__ = ["SweepRun", "find_sweep", "open_run"]
 
@@ -112,7 +112,7 @@ def _config(folder: Path) -> tuple[str, dict[str, Any]] | None:
             raise RslitError(f"{path}: is no YAML ({' '.join(str(error).split())}); sweep again") from None
         model = config.get("model") if isinstance(config, dict) else None
         kind = str(model.get("class_path", "")) if isinstance(model, dict) else ""
-        if kind.rpartition(".")[2] == InterpolationEvaluator.__name__:
+        if kind.rpartition(".")[2] in (InterpolationEvaluator.__name__, SearchEvaluator.__name__):
             return name, config
     return None
 

@@ -48,8 +48,8 @@ class ScoreMeta:
         task: Name of the task; tables of two tasks are never compared.
         rewards: Evaluation rewards, in the order of every array made from the table.
         experts: Experts of the soup, in the order of λ. Empty for a table without soup.
-        space: Where weights were interpolated (`"weights"`, `"factors"`, `"delta"`), or `"predictions"` for ensembles;
-            None without soup.
+        space: Where weights were interpolated (`"weights"`, `"factors"`, `"delta"`), `"fisher"` for Fisher-weighted
+            averages, or `"predictions"` for ensembles; None without soup.
         initialisation: Fingerprint of the weights training started from, None if unknown.
         trained_on: The reward each expert was trained on, by expert; it need not be an evaluation reward. An expert
             named like its reward needs no entry.

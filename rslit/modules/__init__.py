@@ -6,6 +6,7 @@ from rslit.modules.image_scorer import ImageScorer
 from rslit.modules.interpolation import InterpolationEvaluator
 from rslit.modules.locomotion import LocomotionModule
 from rslit.modules.rewarded import RewardedModule
+from rslit.modules.search import SearchEvaluator
 from rslit.modules.text import TextModule
 from rslit.modules.text_to_image import TextToImageModule
 from rslit.modules.vqa import VqaModule
@@ -17,6 +18,7 @@ __all__ = [
     "InterpolationEvaluator",
     "LocomotionModule",
     "RewardedModule",
+    "SearchEvaluator",
     "TextModule",
     "TextToImageModule",
     "VqaModule",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class InterpolationEvaluator(LightningModule):
         out: str | None = None,
         space: str | None = None,
         ensemble: bool = False,
+        budget: int = 500,
+        fisher: bool = False,
     ) -> None:
         """Takes what to evaluate.
 
@@ -58,6 +61,9 @@ class InterpolationEvaluator(LightningModule):
                 (their products).
             ensemble: Interpolate the experts' predictions instead of their weights, where the task can: what soups are
                 compared with by ``rslit front --beside``. The table's space is then ``predictions``.
+            fisher: Average by the experts' Fishers rather than interpolate (:mod:`rslit.soup.fisher`). The table's
+                space is then ``fisher``.
+            budget: How many soups it may come to at most; a lattice of more is refused before anything runs.
         """
         super().__init__()
         if len(ingredients) < 2 and not isinstance(lattice, list):
@@ -72,6 +78,12 @@ class InterpolationEvaluator(LightningModule):
         self.out = out
         self.space = space
         self.ensemble = ensemble
+        self.budget = budget
+        self.fisher = fisher
+        if fisher and (ensemble or space == "delta"):
+            raise RslitError("fisher: averages weights or LoRA factors; take ensemble and space delta out")
+        if isinstance(lattice, int) and lattice > 0:
+            self._check_budget(len(ingredients), lattice)
         if ensemble and (initialisation or morl or trajectories):
             raise RslitError(
                 "ensemble: of experts alone; leave initialisation, morl and trajectories to the sweep of weights"
@@ -79,6 +91,18 @@ class InterpolationEvaluator(LightningModule):
         self._loaded: tuple[Soup, list[SweepPoint], ScoreMeta, int] | None = None
         self._rows: list[tuple[int, str, list[Any], list[float]]] = []
         self._sharded = False
+
+    def _check_budget(self, experts: int, parts: int) -> None:
+        def points(parts: int) -> int:
+            return comb(parts + experts - 1, experts - 1)
+
+        if points(parts) > self.budget:
+            fits = max((p for p in range(1, parts) if points(p) <= self.budget), default=None)
+            finest = f"at most {fits} parts ({points(fits)} soups)" if fits else "a list of λ"
+            raise RslitError(
+                f"lattice: {parts} parts over {experts} experts are {points(parts)} soups, more than the budget of "
+                f"{self.budget}; take {finest}, a SearchEvaluator, or a larger budget"
+            )
 
     # -- what to evaluate -----------------------------------------------------------------------------------------
 
@@ -103,6 +127,8 @@ class InterpolationEvaluator(LightningModule):
         if task != self.module.task_class:
             raise RslitError(f"ingredients are of task {task}, module is {self.module.task_class}: name their task")
         gathered = SweepPoints(soup, self._lams(soup))
+        if self.fisher:
+            gathered.average_by_fisher()
         if self.initialisation is not None:
             gathered.add_initialisation(self.initialisation)
         for path in self.morl:
@@ -123,7 +149,7 @@ class InterpolationEvaluator(LightningModule):
             task=self.module.task,
             rewards=self._rewards,
             experts=tuple(soup.names),
-            space="predictions" if self.ensemble else soup.space,
+            space="predictions" if self.ensemble else "fisher" if self.fisher else soup.space,
             initialisation=soup.initialisation,
             trained_on={name: i.info.reward for name, i in soup.ingredients.items()},
             extras={"trainings": {"soup": len(soup.names), "morl": len(self.morl)}},
@@ -184,7 +210,8 @@ class InterpolationEvaluator(LightningModule):
         """λ of every point in `soup`, in the order of `points`."""
         assert self._loaded is not None, "setup loads"
         soup, points, _, _ = self._loaded
-        return [{name: point.lam.get(name, Fraction(0)) for name in soup.names} for point in points]
+        shares = [point.lam if point.state is None else {point.state: Fraction(1)} for point in points]
+        return [{name: lam.get(name, Fraction(0)) for name in soup.names} for lam in shares]
 
     def _step(self, batch: Any, batch_idx: int) -> list[Samples]:
         assert self._loaded is not None, "setup loads"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from torch import Tensor
 
 from rslit.errors import RslitError
-from rslit.soup import Ingredient, Soup, fingerprint, format_lam
+from rslit.soup import Ingredient, Soup, fingerprint, fisher_average, format_lam, load_fishers
 from rslit.soup.adapters import Adapter
 from rslit.soup.checks import adapter_of, origin
 
@@ -26,12 +26,14 @@ class SweepPoint:
         label: Its name.
         lam: λ over every state of the stack, experts and others; states left out weigh 0.
         mu: Weights of the rewards, of MORL.
+        state: The one state it is, where that is not what λ interpolates.
     """
 
     kind: str
     label: str
     lam: Mapping[str, Fraction]
     mu: Mapping[str, float] | None = None
+    state: str | None = None
 
 
 class SweepPoints:
@@ -50,6 +52,21 @@ class SweepPoints:
         self.adapters: dict[str, Adapter] = dict(soup.adapters)
         self.points = [SweepPoint("soup", format_lam(lam), lam) for lam in lams]
         self._seen = {fingerprint(state): name for name, state in self.states.items()}
+
+    def average_by_fisher(self) -> None:
+        """Replaces every soup by the Fisher-weighted average at its λ, a state of its own (`rslit.soup.fisher`).
+
+        Raises:
+            RslitError: An ingredient has no Fisher, or λ is negative somewhere.
+        """
+        fishers = load_fishers(self._soup)
+        for k, point in enumerate(self.points):
+            if point.kind == "soup" and max(point.lam.values()) != 1:
+                name = f"fisher {point.label}"
+                self.states[name] = fisher_average(self._soup, fishers, point.lam)
+                if self.adapters:
+                    self.adapters[name] = next(iter(self.adapters.values()))
+                self.points[k] = replace(point, state=name)
 
     def add_initialisation(self, path: str) -> None:
         """Adds what the experts started from.

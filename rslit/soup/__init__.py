@@ -2,6 +2,8 @@
 
 from rslit.soup.base import base_fingerprint
 from rslit.soup.export import export_soup
+from rslit.soup.fisher import fisher_average, load_fishers
+from rslit.soup.greedy import greedy_soup
 from rslit.soup.info import IngredientInfo
 from rslit.soup.ingredient import Ingredient, dtype_name, fingerprint, write_ingredient
 from rslit.soup.lam import Lam, format_lam, parse_lam
@@ -26,9 +28,12 @@ __all__ = [
     "dtype_name",
     "export_soup",
     "fingerprint",
+    "fisher_average",
     "format_lam",
+    "greedy_soup",
     "is_poured",
     "lattice",
+    "load_fishers",
     "parse_lam",
     "write_ingredient",
 ]
