@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 
 from rslit.cli import main
-from rslit.recipes.recipe import Recipe, load_recipe
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -37,21 +36,21 @@ def run_recipe(path: Path, root: Path, **settings: str) -> None:
     given = ["--set", *(f"{key}={value}" for key, value in settings.items())] if settings else []
     assert main(["recipe", str(path), "--dry-run", "--root", str(root / "runs"), *given]) == 0
     assert not (root / "runs").exists()
-    recipe = load_recipe(path, given[1:])
-    for name, stage in recipe.stages.items():
-        named = [word.removeprefix("{recipe}/") for word in stage.run if word.startswith("{recipe}/")]
-        assert named or stage.run[0] in ("front", "soup"), name
+    recipe = load(path)
+    variables = {**recipe.get("vars", {}), **settings}
+    for name, stage in recipe["stages"].items():
+        named = [word.removeprefix("{recipe}/") for word in stage["run"].split() if word.startswith("{recipe}/")]
+        assert named or stage["run"].split()[0] in ("front", "soup"), name
         for word in named:
-            for key, value in recipe.vars.items():
-                word = word.replace(f"{{{key}}}", value)
+            for key, value in variables.items():
+                word = word.replace(f"{{{key}}}", str(value))
             assert (path.parent / word).is_file(), f"{name}: {word}"
         # That it needs all it names, itself or through others, was checked above. What it needs and does not name has
         # worked in a folder that it names, as the stage that scores images.
         folders = _folders(recipe, name)
-        assert all(need in folders or folders & _folders(recipe, need) for need in stage.needs), name
+        assert all(need in folders or folders & _folders(recipe, need) for need in stage.get("needs", [])), name
 
 
-def _folders(recipe: Recipe, name: str) -> set[str]:
+def _folders(recipe: dict[str, Any], name: str) -> set[str]:
     """The other stages whose folders a stage's command names."""
-    run = " ".join(recipe.stages[name].run)
-    return {other for other in recipe.stages if other != name and f"{{{other}}}" in run}
+    return {other for other in recipe["stages"] if other != name and f"{{{other}}}" in recipe["stages"][name]["run"]}

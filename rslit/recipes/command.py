@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="set variables of the recipe, or the values of an axis (seed=0,1,2)",
+        help="set variables of the recipe",
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the stages' folders (runs/<recipe's name>)")
     parser.add_argument(
@@ -56,21 +56,19 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         RslitError: Bad input; nothing was run.
     """
-    recipe = load_recipe(args.recipe, args.settings)
+    recipe = load_recipe(args.recipe).with_vars(args.settings)
     for name in args.redo:
-        if name not in recipe.stages and name not in recipe.groups:
-            known = ", ".join([*recipe.groups, *recipe.stages])
-            raise RslitError(f"--redo {name}: {recipe.path} has no such stage; it has: {known}")
-    redo = [stage for name in args.redo for stage in recipe.groups.get(name, (name,))]
+        if name not in recipe.stages:
+            raise RslitError(f"--redo {name}: {recipe.path} has no such stage; it has: {', '.join(recipe.stages)}")
     root = (args.root or Path("runs") / recipe.name).absolute()
     if root.exists() and not root.is_dir():
         raise RslitError(f"--root {root}: not a folder; choose another")
     if args.dry_run:
-        _dry_run(recipe, root, redo)
+        _dry_run(recipe, root, args.redo)
         return 0
     from rslit.recipes.runner import Runner
 
-    return Runner(recipe, root, jobs=args.jobs, cluster=args.cluster).run(redo)
+    return Runner(recipe, root, jobs=args.jobs, cluster=args.cluster).run(args.redo)
 
 
 def _dry_run(recipe: Recipe, root: Path, redo: Collection[str]) -> None:

@@ -161,8 +161,7 @@ class StatusTable(Lines):
         table.add_column("state", no_wrap=True)
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("last line of its log", no_wrap=True, overflow="ellipsis", ratio=1)
-        shown = self._shown(running, outcomes)
-        for task in shown:
+        for task in self.tasks:
             if task.name in running:
                 seconds = time.monotonic() - running[task.name]
                 last = (tail(task.folder / "log.txt", 1) or [""])[0]
@@ -178,24 +177,7 @@ class StatusTable(Lines):
             table.add_row(
                 mark, task.name, Text(cells[0], style=_STYLES[cells[0]]), cells[1], Text(cells[2], style="dim")
             )
-        if len(shown) < len(self.tasks):
-            done = sum(outcome.state.startswith("done") for outcome in outcomes.values())
-            left = len(self.tasks) - len(outcomes) - len(running)
-            table.add_row("", Text(f"… {done} of {len(self.tasks)} done, {left} waiting", style="dim"))
         self._screen.update(table, refresh=True)
-
-    def _shown(self, running: Mapping[str, float], outcomes: Mapping[str, Outcome]) -> list[Task]:
-        """All stages, or where they are more than the terminal has lines: what runs, what went wrong, what is next."""
-        room = self.console.height - 3
-        if len(self.tasks) <= room + 1:
-            return list(self.tasks)
-        wrong = {name for name, outcome in outcomes.items() if not outcome.state.startswith("done")}
-        ranks = [
-            0 if task.name in running else 1 if task.name in wrong else 2 if task.name not in outcomes else 3
-            for task in self.tasks
-        ]
-        kept = set(sorted(range(len(self.tasks)), key=lambda index: (ranks[index], index))[:room])
-        return [task for index, task in enumerate(self.tasks) if index in kept]
 
 
 def duration(seconds: float | None) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from rslit.errors import RslitError
-from rslit.recipes.grid import expand, read_axes
 
 __all__ = ["VERBS", "Recipe", "Stage", "config_files", "load_recipe"]
 
@@ -53,7 +52,6 @@ class Recipe:
         vars: Values of the recipe's own placeholders, as text.
         stages: By name, every stage after those it needs and otherwise in the order of the file.
         slurm: Submitit parameters of all stages.
-        groups: By stage over axes, the names of the stages it became; see `rslit.recipes.grid`.
     """
 
     name: str
@@ -61,7 +59,6 @@ class Recipe:
     vars: Mapping[str, str]
     stages: Mapping[str, Stage]
     slurm: Mapping[str, Any]
-    groups: Mapping[str, tuple[str, ...]]
 
     def upstream(self, name: str) -> set[str]:
         """Names of the stages that `name` needs, directly or through others."""
@@ -113,12 +110,11 @@ class Recipe:
         return tuple(_fill(word, {**self.vars, **folders}) for word in self.stages[name].run)
 
 
-def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path) -> Recipe:
     """Reads and checks a recipe file.
 
     Args:
-        path: A YAML file with the keys `name`, `stages` and, if wanted, `vars`, `axes` and `slurm`.
-        settings: Texts `key=value` that set variables (see `Recipe.with_vars`), or `axis=a,b` the values of an axis.
+        path: A YAML file with the keys `name`, `stages` and, if wanted, `vars` and `slurm`.
 
     Raises:
         RslitError: The file is missing or not YAML, has an unknown key or verb, a stage without `run`, an unknown or
@@ -126,7 +122,7 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     """
     path = path.absolute()
     content = _mapping(_read_yaml(path), f"recipe {path}")
-    _check_keys(content, ("name", "vars", "axes", "stages", "slurm"), f"recipe {path}")
+    _check_keys(content, ("name", "vars", "stages", "slurm"), f"recipe {path}")
     name = content.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise RslitError(f"recipe {path}: 'name' must be one word of letters, digits, _ and -, got {name!r}")
@@ -137,25 +133,16 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     entries = _mapping(content.get("stages", {}), f"recipe {path}: 'stages'")
     if not entries:
         raise RslitError(f"recipe {path}: no stages; add a mapping 'stages'")
-    named = _mapping(content.get("axes", {}), f"recipe {path}: 'axes'")
-    chosen = {key: value for key, _, value in (setting.partition("=") for setting in settings) if key in named}
-    axes = read_axes(named, chosen, f"recipe {path}")
-    expanded, groups = expand(entries, axes, f"recipe {path}")
-    stages = {str(key): _stage(key, value, path) for key, value in expanded.items()}
-    for taken in [*variables, *axes, *stages, *groups]:
-        kinds = [
-            kind
-            for kind, names in (("a variable", variables), ("an axis", axes), ("a stage", {**stages, **groups}))
-            if taken in names
-        ]
-        if taken in _OWN_PLACEHOLDERS or len(kinds) > 1:
-            other = "a placeholder of every recipe" if taken in _OWN_PLACEHOLDERS else " and ".join(kinds)
+    stages = {str(key): _stage(key, value, path) for key, value in entries.items()}
+    for taken in [*variables, *stages]:
+        if taken in _OWN_PLACEHOLDERS or (taken in variables and taken in stages):
+            other = "a placeholder of every recipe" if taken in _OWN_PLACEHOLDERS else "a variable and a stage"
             raise RslitError(f"recipe {path}: the name '{taken}' is {other}; choose another")
     slurm = _mapping(content.get("slurm", {}), f"recipe {path}: 'slurm'")
-    recipe = Recipe(name, path, variables, _ordered(stages, path), slurm, groups)
+    recipe = Recipe(name, path, variables, _ordered(stages, path), slurm)
     for stage in recipe.stages.values():
         _check_placeholders(recipe, stage)
-    return recipe.with_vars([setting for setting in settings if setting.partition("=")[0] not in axes])
+    return recipe
 
 
 def config_files(command: Sequence[str]) -> Iterator[str]:
