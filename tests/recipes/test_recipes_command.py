@@ -77,8 +77,8 @@ def test_dry_run_knows_what_is_done(write: Callable[..., Path], root: Path, caps
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--redo", "three"], "--redo three: .* has no such stage; it has: one, two"),
-        (["--set", "sed=1"], "--set sed=1: .* has no variable 'sed'; did you mean 'seed'"),
+        (["--redo", "three"], "--redo three: .* has no such stage; known: one, two"),
+        (["--set", "sed=1"], "--set sed=1: .* has no variable or axis 'sed'; did you mean 'seed'"),
     ],
 )
 def test_bad_values(write: Callable[..., Path], words: list[str], message: str) -> None:
