@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make stages, or all instances of a grid stage, anew, with all that need them; the old folders are moved "
         "to DIR/.redone",
     )
+    parser.add_argument(
+        "--retries", type=_count, default=0, metavar="N", help="how often to try a failed stage again in this call (0)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
 
 
@@ -68,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from rslit.recipes.runner import Runner
 
-    return Runner(recipe, root, jobs=args.jobs, cluster=args.cluster).run(redo)
+    return Runner(recipe, root, jobs=args.jobs, cluster=args.cluster, retries=args.retries).run(redo)
 
 
 def _instances(recipe: Recipe, name: str) -> list[str]:
