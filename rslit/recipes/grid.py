@@ -11,9 +11,10 @@ value, and a grid stage for the folder of one instance:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def set_axis(axis: Axis, text: str) -> Axis:
     for name in names:
         if name not in axis.values:
             raise RslitError(f"{axis.where} has no value named '{name}'; {known_names(name, axis.values)}")
-    return _checked(replace(axis, values={name: axis.values[name] for name in names if name in axis.values}), names)
+    return _checked(replace(axis, values={name: axis.values[name] for name in names}), names)
 
 
 def expand(
@@ -166,10 +167,12 @@ class _Words:
                 raise RslitError(
                     f"{self._where}: '{word}' repeats over {' and '.join(sorted(repeated))}; write two words"
                 )
-            for one in self._candidates(repeated.pop(), {}) if repeated else [None]:
-                yield BRACES.sub(lambda found, one=one: self._filled(found, one), word)  # type: ignore[misc]
+            ones: Sequence[_Instance | None] = self._candidates(repeated.pop(), {}) if repeated else [None]
+            for one in ones:
+                yield BRACES.sub(functools.partial(self._filled, one=one), word)
 
     def _filled(self, found: re.Match[str], one: _Instance | None) -> str:
+        """What stands for a placeholder in a word, or in its repetition for `one`."""
         name, selection = _reference(found[1] or "")
         point = {**(one.point if one else {}), **self._instance.point}
         if name in point and selection is None:
@@ -194,7 +197,7 @@ class _Words:
 
     def _selected(self, name: str, selection: str | None) -> dict[str, str]:
         point = {}
-        for part in (selection or "").split(",") if selection is not None else []:
+        for part in selection.split(",") if selection is not None else []:
             axis, _, value = (text.strip() for text in part.partition("="))
             if axis not in self._stages[name].over:
                 raise RslitError(
@@ -219,8 +222,12 @@ class _Words:
             raise RslitError(f"{self._where} uses {{{name}}} but does not need '{name}'; add it to needs")
         chosen = [other for other in above if other.agrees(point)]
         if not chosen:
-            values = ", ".join(f"{axis}={value}" for axis, value in point.items())
-            raise RslitError(f"{self._where} uses {{{name}}} with {values}, which it does not need; add it to needs")
+            values = ", ".join(f"{axis}={value}" for axis, value in selected.items())
+            names = ", ".join(other.stage.name for other in above)
+            raise RslitError(
+                f"{self._where}: {{{name}[{values}]}} is none of those that '{self._instance.stage.name}' needs; take "
+                f"one of {names}"
+            )
         order = list(itertools.product(*(self._axes[axis].values for axis in self._stages[name].over)))
         return sorted(chosen, key=lambda other: order.index(tuple(other.point.values())))
 

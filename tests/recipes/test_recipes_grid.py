@@ -177,7 +177,10 @@ def small(axes: str = "{x: [1, 2], y: [a]}", extra: str = "", run: str = "fit", 
         ),
         (small(extra="  t: {needs: [s], run: 'fit {s[1]}'}"), "{s[1]} selects by '1'; write s[axis=value]"),
         (small(extra="  t: {needs: [s], run: 'fit {s[x=3]}'}"), "axis 'x' has no value '3'"),
-        (small(extra="  t: {over: [x], needs: [s], run: 'fit {s[x=2]}'}"), "with x=2, which it does not need"),
+        (
+            small(extra="  t: {over: [x], needs: [s], run: 'fit {s[x=2]}'}"),
+            "{s[x=2]} is none of those that 't-1' needs; take one of s-1-a",
+        ),
         (small(extra="  t: {needs: [s], run: 'fit {u[*]}'}"), "no stage 'u'"),
         (
             small(extra="  t: {over: [x], run: fit}\n  u: {needs: [s, t], run: 'fit {s[*]}{t[*]}'}"),

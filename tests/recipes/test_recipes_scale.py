@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rslit.errors import RslitError
+
 # Two seeds with a pretraining, two experts, MORL and a sweep each, one front and one table over both.
 STUDY = """
 name: study
@@ -40,6 +42,10 @@ Write = Callable[[str], Path]
 def counts(root: Path, what: str) -> dict[str, int]:
     """How many lines each stage has in a file of its folder: attempts begun or completed, or ticks."""
     return {file.parent.name: file.read_text().count("\n") for file in root.glob(f"*/{what}")}
+
+
+def done_stages(root: Path) -> set[str]:
+    return {path.parent.name for path in root.glob("*/stage.json") if '"state": "done"' in path.read_text()}
 
 
 def all_ticks_once(root: Path) -> bool:
@@ -95,10 +101,10 @@ def test_a_killed_runner_is_called_again(
 ) -> None:
     path = write(STUDY.replace(" --once-exit expert-risky-0 --once-die expert-cautious-1", ""))
     runner = spawn(path, jobs=2, stdout=subprocess.DEVNULL)
-    wait_for(lambda: any(name.startswith("expert") for name in counts(root, "completed")))
+    wait_for(lambda: any(name.startswith("expert") for name in done_stages(root)))
     runner.kill()
     runner.wait()
-    done = {path.parent.name for path in root.glob("*/stage.json") if '"state": "done"' in path.read_text()}
+    done = done_stages(root)
     assert 3 <= len(done) < 12
     # The two that ran are told to end, and go on; the ticks of those that were through show that none was made twice.
     assert start(path, jobs=2)[0] == 0
@@ -108,3 +114,13 @@ def test_a_killed_runner_is_called_again(
     assert sum(attempts.values()) <= 12 + 2
     assert all_ticks_once(root)
     assert not list(root.glob("*/OVERLAP"))
+
+
+def test_another_seed_adds_its_stages_and_the_front_is_made_anew(write: Write, root: Path, start: Start) -> None:
+    path = write(STUDY.replace(" --once-exit expert-risky-0 --once-die expert-cautious-1", ""))
+    assert start(path, settings=("seed=0",))[0] == 0
+    assert {*counts(root, "attempts")} == {name for name in STAGES if not name.endswith("-1")}
+    with pytest.raises(RslitError, match=r"stage 'front' in .* make it and all that need it anew with --redo front"):
+        start(path)
+    assert start(path, redo=("front", "table"))[0] == 0
+    assert counts(root, "completed") == dict.fromkeys(STAGES, 1)
