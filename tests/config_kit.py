@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rslit.cli import main
+from rslit.recipes import Recipe, load_recipe
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -36,21 +38,20 @@ def run_recipe(path: Path, root: Path, **settings: str) -> None:
     given = ["--set", *(f"{key}={value}" for key, value in settings.items())] if settings else []
     assert main(["recipe", str(path), "--dry-run", "--root", str(root / "runs"), *given]) == 0
     assert not (root / "runs").exists()
-    recipe = load(path)
-    variables = {**recipe.get("vars", {}), **settings}
-    for name, stage in recipe["stages"].items():
-        named = [word.removeprefix("{recipe}/") for word in stage["run"].split() if word.startswith("{recipe}/")]
-        assert named or stage["run"].split()[0] in ("front", "soup"), name
+    recipe = load_recipe(path).with_vars([f"{key}={value}" for key, value in settings.items()])
+    for name, stage in recipe.stages.items():
+        words = recipe.portable_command(name)
+        named = [word.removeprefix("{recipe}/") for word in words if word.startswith("{recipe}/")]
+        assert named or words[0] in ("front", "soup"), name
         for word in named:
-            for key, value in variables.items():
-                word = word.replace(f"{{{key}}}", str(value))
             assert (path.parent / word).is_file(), f"{name}: {word}"
         # That it needs all it names, itself or through others, was checked above. What it needs and does not name has
         # worked in a folder that it names, as the stage that scores images.
         folders = _folders(recipe, name)
-        assert all(need in folders or folders & _folders(recipe, need) for need in stage.get("needs", [])), name
+        assert all(need in folders or folders & _folders(recipe, need) for need in stage.needs), name
 
 
-def _folders(recipe: dict[str, Any], name: str) -> set[str]:
+def _folders(recipe: Recipe, name: str) -> set[str]:
     """The other stages whose folders a stage's command names."""
-    return {other for other in recipe["stages"] if other != name and f"{{{other}}}" in recipe["stages"][name]["run"]}
+    named = re.findall(r"\{root\}/([^/\n]+)", "\n".join(recipe.portable_command(name)))
+    return {*named} & {*recipe.stages} - {name}

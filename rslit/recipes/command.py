@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rslit.errors import RslitError
 from rslit.recipes.recipe import Recipe, load_recipe
+from rslit.recipes.stage import known_names
 from rslit.recipes.state import plan
 
 __all__ = ["add_arguments", "run"]
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="set variables of the recipe",
+        help="set variables of the recipe, or the values of an axis: seed=0,1,2",
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the stages' folders (runs/<recipe's name>)")
     parser.add_argument(
@@ -39,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="STAGE",
-        help="make stages anew, with all that need them; the old folders are moved to DIR/.redone",
+        help="make stages, or all instances of a grid stage, anew, with all that need them; the old folders are moved "
+        "to DIR/.redone",
+    )
+    parser.add_argument(
+        "--retries", type=_count, default=0, metavar="N", help="how often to try a failed stage again in this call (0)"
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be run")
 
@@ -57,18 +62,22 @@ def run(args: argparse.Namespace) -> int:
         RslitError: Bad input; nothing was run.
     """
     recipe = load_recipe(args.recipe).with_vars(args.settings)
-    for name in args.redo:
-        if name not in recipe.stages:
-            raise RslitError(f"--redo {name}: {recipe.path} has no such stage; it has: {', '.join(recipe.stages)}")
+    redo = [stage for name in args.redo for stage in _instances(recipe, name)]
     root = (args.root or Path("runs") / recipe.name).absolute()
     if root.exists() and not root.is_dir():
         raise RslitError(f"--root {root}: not a folder; choose another")
     if args.dry_run:
-        _dry_run(recipe, root, args.redo)
+        _dry_run(recipe, root, redo)
         return 0
     from rslit.recipes.runner import Runner
 
-    return Runner(recipe, root, jobs=args.jobs, cluster=args.cluster).run(args.redo)
+    return Runner(recipe, root, jobs=args.jobs, cluster=args.cluster, retries=args.retries).run(redo)
+
+
+def _instances(recipe: Recipe, name: str) -> list[str]:
+    if not (names := recipe.instances(name)):
+        raise RslitError(f"--redo {name}: {recipe.path} has no such stage; {known_names(name, recipe.stages)}")
+    return names
 
 
 def _dry_run(recipe: Recipe, root: Path, redo: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ _STYLES = {
     "running": "cyan",
     "waiting": "dim",
 }
+_OTHER_LINES = 2  # the header, and the line where the cursor stays
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][A-Z0-9]")
 
 
@@ -161,7 +163,10 @@ class StatusTable(Lines):
         table.add_column("state", no_wrap=True)
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("last line of its log", no_wrap=True, overflow="ellipsis", ratio=1)
-        for task in self.tasks:
+        shown, groups = self._fitting(running)
+        for written, tasks in groups.items():
+            table.add_row("", written, "", "", _counts(tasks, running, outcomes))
+        for task in shown:
             if task.name in running:
                 seconds = time.monotonic() - running[task.name]
                 last = (tail(task.folder / "log.txt", 1) or [""])[0]
@@ -178,6 +183,31 @@ class StatusTable(Lines):
                 mark, task.name, Text(cells[0], style=_STYLES[cells[0]]), cells[1], Text(cells[2], style="dim")
             )
         self._screen.update(table, refresh=True)
+
+    def _fitting(self, running: Mapping[str, float]) -> tuple[Sequence[Task], dict[str, list[Task]]]:
+        """The stages to show one by one and those to count, by their name in the recipe file.
+
+        Where the screen is too low for all stages the running ones are shown, and as many names as fill half of it.
+        """
+        if len(self.tasks) <= self.console.height - _OTHER_LINES:
+            return self.tasks, {}
+        groups: dict[str, list[Task]] = {}
+        for task in self.tasks:
+            groups.setdefault(task.written, []).append(task)
+        if len(groups) > self.console.height // 2:
+            groups = {"all stages": list(self.tasks)}
+        room = max(1, self.console.height - _OTHER_LINES - len(groups))
+        return [task for task in self.tasks if task.name in running][:room], groups
+
+
+def _counts(tasks: Sequence[Task], running: Mapping[str, float], outcomes: Mapping[str, Outcome]) -> Text:
+    """How many stages are in each state, those without one left out."""
+    states = Counter(
+        "running" if task.name in running else outcomes[task.name].state if task.name in outcomes else "waiting"
+        for task in tasks
+    )
+    parts = [(f"{states[state]} {state}", style) for state, style in _STYLES.items() if states[state]]
+    return Text(", ").join(Text(*part) for part in parts)
 
 
 def duration(seconds: float | None) -> str:

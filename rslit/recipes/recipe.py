@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import graphlib
-import re
-import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,32 +11,12 @@ from typing import Any
 import yaml
 
 from rslit.errors import RslitError
+from rslit.recipes.grid import Axis, expand, read_axis, set_axis
+from rslit.recipes.stage import BRACES, NAME, Stage, a_mapping, a_text, a_word, check_keys, known_names, read_stage
 
-__all__ = ["VERBS", "Recipe", "Stage", "config_files", "load_recipe"]
+__all__ = ["Recipe", "Stage", "config_files", "load_recipe"]
 
-VERBS = ("fit", "validate", "test", "predict", "soup", "front")
-"""The commands of `rslit` that a stage may run."""
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _OWN_PLACEHOLDERS = ("root", "recipe")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training or evaluation of a recipe.
-
-    Attributes:
-        name: The stage's name and, below the root, its folder.
-        run: Argument line of `rslit`, split into words; words may hold placeholders.
-        needs: Stages that must be done first, as written in the recipe.
-        slurm: Submitit parameters of this stage; they win over the recipe's.
-    """
-
-    name: str
-    run: tuple[str, ...]
-    needs: tuple[str, ...]
-    slurm: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,15 +27,23 @@ class Recipe:
         name: Runs go to `runs/<name>` unless told otherwise.
         path: The recipe file.
         vars: Values of the recipe's own placeholders, as text.
-        stages: By name, every stage after those it needs and otherwise in the order of the file.
+        axes: What grid stages may be repeated over.
+        written: The stages as in the file, every one after those it needs and otherwise in the order of the file.
+        stages: The same with each grid stage replaced by its instances: what is run.
         slurm: Submitit parameters of all stages.
     """
 
     name: str
     path: Path
     vars: Mapping[str, str]
+    axes: Mapping[str, Axis]
+    written: Mapping[str, Stage]
     stages: Mapping[str, Stage]
     slurm: Mapping[str, Any]
+
+    def instances(self, name: str) -> list[str]:
+        """Names of the stages that `name` stands for: a stage's own, or those of a grid stage's instances."""
+        return [stage.name for stage in self.stages.values() if name in (stage.name, stage.written)]
 
     def upstream(self, name: str) -> set[str]:
         """Names of the stages that `name` needs, directly or through others."""
@@ -76,23 +61,28 @@ class Recipe:
         return {other for other in self.stages if name in self.upstream(other)}
 
     def with_vars(self, settings: Sequence[str]) -> Recipe:
-        """The recipe with some variables set.
+        """The recipe with some variables or axes set.
 
         Args:
-            settings: Texts `key=value`; a later one wins.
+            settings: Texts `key=value`, or `axis=value,value`; a later one wins.
 
         Raises:
-            RslitError: A setting has no `=` or names a variable that the recipe does not have.
+            RslitError: A setting has no `=`, names neither a variable nor an axis of the recipe, or gives an axis no
+                values, one twice, or one that an axis of named values does not have.
         """
-        values = dict(self.vars)
+        values, axes = dict(self.vars), dict(self.axes)
         for setting in settings:
             key, equals, value = setting.partition("=")
             if not equals:
                 raise RslitError(f"--set {setting}: write it as --set key=value")
-            if key not in values:
-                raise RslitError(f"--set {setting}: {self.path} has no variable '{key}'; {_known(key, values)}")
-            values[key] = value
-        return replace(self, vars=values)
+            if key in axes:
+                axes[key] = set_axis(axes[key], value)
+            elif key in values:
+                values[key] = value
+            else:
+                known = known_names(key, [*values, *axes])
+                raise RslitError(f"--set {setting}: {self.path} has no variable or axis '{key}'; {known}")
+        return _expanded(replace(self, vars=values, axes=axes))
 
     def command(self, name: str, root: Path) -> tuple[str, ...]:
         """Words of a stage's command with the folders below `root` filled in."""
@@ -114,35 +104,34 @@ def load_recipe(path: Path) -> Recipe:
     """Reads and checks a recipe file.
 
     Args:
-        path: A YAML file with the keys `name`, `stages` and, if wanted, `vars` and `slurm`.
+        path: A YAML file with the keys `name`, `stages` and, if wanted, `vars`, `axes` and `slurm`.
 
     Raises:
         RslitError: The file is missing or not YAML, has an unknown key or verb, a stage without `run`, an unknown or
-            circular need, or a placeholder that does not exist or names a stage outside the needs.
+            circular need, an axis without values, with one twice or that no stage uses, a name used for two things,
+            or a placeholder that does not exist, stands for several stages or for one outside the needs.
     """
     path = path.absolute()
-    content = _mapping(_read_yaml(path), f"recipe {path}")
-    _check_keys(content, ("name", "vars", "stages", "slurm"), f"recipe {path}")
+    content = a_mapping(_read_yaml(path), f"recipe {path}")
+    check_keys(content, ("name", "vars", "axes", "stages", "slurm"), f"recipe {path}")
     name = content.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise RslitError(f"recipe {path}: 'name' must be one word of letters, digits, _ and -, got {name!r}")
     variables = {
-        _word(key, f"recipe {path}: variable"): _text(value, f"recipe {path}: variable '{key}'")
-        for key, value in _mapping(content.get("vars", {}), f"recipe {path}: 'vars'").items()
+        a_word(key, f"recipe {path}: variable"): a_text(value, f"recipe {path}: variable '{key}'")
+        for key, value in a_mapping(content.get("vars", {}), f"recipe {path}: 'vars'").items()
     }
-    entries = _mapping(content.get("stages", {}), f"recipe {path}: 'stages'")
+    entries = a_mapping(content.get("stages", {}), f"recipe {path}: 'stages'")
     if not entries:
         raise RslitError(f"recipe {path}: no stages; add a mapping 'stages'")
-    stages = {str(key): _stage(key, value, path) for key, value in entries.items()}
-    for taken in [*variables, *stages]:
-        if taken in _OWN_PLACEHOLDERS or (taken in variables and taken in stages):
-            other = "a placeholder of every recipe" if taken in _OWN_PLACEHOLDERS else "a variable and a stage"
-            raise RslitError(f"recipe {path}: the name '{taken}' is {other}; choose another")
-    slurm = _mapping(content.get("slurm", {}), f"recipe {path}: 'slurm'")
-    recipe = Recipe(name, path, variables, _ordered(stages, path), slurm)
-    for stage in recipe.stages.values():
-        _check_placeholders(recipe, stage)
-    return recipe
+    stages = {str(key): read_stage(key, value, path) for key, value in entries.items()}
+    axes = {
+        str(key): read_axis(key, value, path)
+        for key, value in a_mapping(content.get("axes", {}), f"recipe {path}: 'axes'").items()
+    }
+    _check_names(variables, axes, stages, path)
+    slurm = a_mapping(content.get("slurm", {}), f"recipe {path}: 'slurm'")
+    return _expanded(Recipe(name, path, variables, axes, _ordered(stages, path), {}, slurm))
 
 
 def config_files(command: Sequence[str]) -> Iterator[str]:
@@ -154,25 +143,24 @@ def config_files(command: Sequence[str]) -> Iterator[str]:
             yield word.partition("=")[2]
 
 
-def _stage(name: object, entry: object, path: Path) -> Stage:
-    word = _word(name, f"recipe {path}: stage")
-    where = f"recipe {path}: stage '{word}'"
-    content = _mapping(entry, where)
-    _check_keys(content, ("needs", "run", "slurm"), where)
-    needs = content.get("needs", [])
-    if not isinstance(needs, list) or not all(isinstance(need, str) for need in needs):
-        raise RslitError(f"{where}: 'needs' must be a list of stages such as [pretrain], got {needs!r}")
-    line = content.get("run")
-    if not isinstance(line, str) or not line.strip():
-        raise RslitError(f"{where} has no 'run'; give it the arguments of rslit, such as 'fit --config a.yaml'")
-    try:
-        # shlex would turn the backslash-newline of a literal block into a word of its own.
-        words = tuple(shlex.split(line.replace("\\\n", " ")))
-    except ValueError as error:
-        raise RslitError(f"{where}: 'run' is not a shell line ({error}); balance its quotes") from None
-    if words[0] not in VERBS:
-        raise RslitError(f"{where}: 'run' starts with '{words[0]}', not with a command; {_known(words[0], VERBS)}")
-    return Stage(word, words, tuple(needs), _mapping(content.get("slurm", {}), f"{where}: 'slurm'"))
+def _expanded(recipe: Recipe) -> Recipe:
+    stages = expand(recipe.written, recipe.axes, {*recipe.vars, *recipe.axes, *_OWN_PLACEHOLDERS}, recipe.path)
+    recipe = replace(recipe, stages=_ordered(stages, recipe.path))
+    for stage in recipe.stages.values():
+        _check_placeholders(recipe, stage)
+    return recipe
+
+
+def _check_names(
+    variables: Mapping[str, str], axes: Mapping[str, Axis], stages: Mapping[str, Stage], path: Path
+) -> None:
+    kinds: dict[str, str] = dict.fromkeys(_OWN_PLACEHOLDERS, "a placeholder of every recipe")
+    for kind, names in (("a variable", variables), ("an axis", axes), ("a stage", stages)):
+        for name in names:
+            if name in kinds:
+                other = kinds[name] if name in _OWN_PLACEHOLDERS else f"{kinds[name]} and {kind}"
+                raise RslitError(f"recipe {path}: the name '{name}' is {other}; choose another")
+            kinds[name] = kind
 
 
 def _ordered(stages: Mapping[str, Stage], path: Path) -> dict[str, Stage]:
@@ -180,9 +168,8 @@ def _ordered(stages: Mapping[str, Stage], path: Path) -> dict[str, Stage]:
     for stage in stages.values():
         for need in stage.needs:
             if need not in stages:
-                raise RslitError(
-                    f"recipe {path}: stage '{stage.name}' needs '{need}', which is no stage; {_known(need, stages)}"
-                )
+                known = known_names(need, stages)
+                raise RslitError(f"recipe {path}: stage '{stage.name}' needs '{need}', which is no stage; {known}")
     sorter = graphlib.TopologicalSorter({name: stage.needs for name, stage in stages.items()})
     try:
         sorter.prepare()
@@ -208,7 +195,7 @@ def _check_placeholders(recipe: Recipe, stage: Stage) -> None:
     where = f"recipe {recipe.path}: stage '{stage.name}'"
     allowed = {*recipe.vars, *_OWN_PLACEHOLDERS, stage.name, *recipe.upstream(stage.name)}
     for word in stage.run:
-        for found in _BRACES.finditer(word):
+        for found in BRACES.finditer(word):
             name = found[1]
             if name is None and found[0] in "{}":
                 raise RslitError(f"{where}: lone '{found[0]}' in '{word}'; write {{{{ or }}}} for a brace")
@@ -217,12 +204,12 @@ def _check_placeholders(recipe: Recipe, stage: Stage) -> None:
             if name in recipe.stages:
                 raise RslitError(f"{where} uses {{{name}}} but does not need '{name}'; add it to needs")
             raise RslitError(
-                f"{where}: unknown placeholder {{{name}}}; {_known(name, allowed)}; write {{{{ and }}}} for braces"
+                f"{where}: unknown placeholder {{{name}}}; {known_names(name, allowed)}; write {{{{ and }}}} for braces"
             )
 
 
 def _fill(word: str, values: Mapping[str, str]) -> str:
-    return _BRACES.sub(lambda found: found[0][0] if found[1] is None else values[found[1]], word)
+    return BRACES.sub(lambda found: found[0][0] if found[1] is None else values[found[1]], word)
 
 
 def _read_yaml(path: Path) -> object:
@@ -249,36 +236,3 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"key '{key.value}' is given twice", problem_mark=key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
-
-
-def _mapping(value: object, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise RslitError(f"{where} must be a mapping of keys to values, got {value!r:.60}")
-    return value
-
-
-def _check_keys(content: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in content:
-        if key not in known:
-            raise RslitError(f"{where}: unknown key '{key}'; {_known(str(key), known)}")
-
-
-def _word(value: object, what: str) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise RslitError(f"{what} {value!r}: a name is one word of letters, digits, _ and - (quote yes, no, on, off)")
-    return value
-
-
-def _text(value: object, where: str) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, str | int | float):
-        raise RslitError(f"{where} must be a text, a number or true/false, got {value!r:.60}")
-    return str(value)
-
-
-def _known(word: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    nearest = difflib.get_close_matches(word, names, 1)
-    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-    return f"{hint}known: {', '.join(names) or 'none'}"

@@ -39,6 +39,7 @@ class Runner:
         root: Folder of the stages' folders.
         jobs: How many stages may run at a time; by default one locally, and all that can on Slurm.
         cluster: "local" or "slurm".
+        retries: How often a stage that failed is tried again before its failure counts.
         program: What the stages' commands are given to.
         console: Where to write; the terminal by default.
     """
@@ -50,6 +51,7 @@ class Runner:
         *,
         jobs: int | None = None,
         cluster: Literal["local", "slurm"] = "local",
+        retries: int = 0,
         program: Sequence[str] = PROGRAM,
         console: Console | None = None,
     ) -> None:
@@ -57,6 +59,7 @@ class Runner:
         self.root = root.absolute()
         self.jobs = jobs or (1 if cluster == "local" else len(recipe.stages))
         self.cluster = cluster
+        self.retries = retries
         self.console = console or Console(highlight=False, markup=False, emoji=False)
         # Not is_terminal: FORCE_COLOR makes that true of a file.
         self._terminal = self.console.file.isatty()
@@ -86,7 +89,9 @@ class Runner:
         if interrupted:
             self.console.print("interrupted; the same command goes on from here")
             return _INTERRUPTED
-        return int(any(outcome.state == "failed" for outcome in outcomes.values()))
+        if failed := [name for name, outcome in outcomes.items() if outcome.state == "failed"]:
+            self.console.print(f"failed: {', '.join(failed)}; the same command tries again", soft_wrap=True)
+        return int(bool(failed))
 
     def _prepare(self, redo: Collection[str]) -> list[Task]:
         tasks = plan(self.recipe, self.root, redo)
@@ -118,6 +123,7 @@ class Runner:
         waiting = {task.name: task for task in tasks}
         running: dict[str, tuple[Task, Job, int, float]] = {}
         outcomes: dict[str, Outcome] = {}
+        retries = dict.fromkeys(waiting, self.retries)
         with view:
             try:
                 while waiting or running:
@@ -125,9 +131,14 @@ class Runner:
                     view.refresh({name: entry[3] for name, entry in running.items()}, outcomes)
                     for name, (task, job, _, _) in list(running.items()):
                         if job.done():
-                            outcomes[name] = self._collect(task, job, view)
+                            outcome = self._collect(task, job, view)
                             del running[name]
                             self._submission.ended(name)
+                            if outcome.state == "failed" and retries[name]:
+                                retries[name] -= 1
+                                waiting[name] = replace(task, action="resume")
+                            else:
+                                outcomes[name] = outcome
                     if running:
                         time.sleep(0.1)
                 view.refresh({}, outcomes)

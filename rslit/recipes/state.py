@@ -50,6 +50,7 @@ class Task:
 
     Attributes:
         name: The stage.
+        written: Its name in the recipe file, see `Stage.written`.
         needs: Stages that must be done first.
         folder: The stage's folder.
         command: Arguments of `rslit`.
@@ -60,6 +61,7 @@ class Task:
     """
 
     name: str
+    written: str
     needs: tuple[str, ...]
     folder: Path
     command: tuple[str, ...]
@@ -110,6 +112,7 @@ def plan(recipe: Recipe, root: Path, redo: Collection[str] = ()) -> list[Task]:
             action = "skip" if old.state == "done" else "resume"
         tasks[stage.name] = Task(
             name=stage.name,
+            written=stage.written,
             needs=stage.needs,
             folder=root / stage.name,
             command=command,

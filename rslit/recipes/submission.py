@@ -155,8 +155,12 @@ class Submission:
         import submitit
 
         parameters = {**self._recipe.slurm, **self._recipe.stages[name].slurm}
+        # Submitit takes this one when the executor is made, and the others afterwards.
+        limit = {key: parameters.pop(key) for key in ("slurm_max_num_timeout",) if key in parameters}
         try:
-            executor = submitit.AutoExecutor(folder=self._folder, cluster="slurm")
+            if not all(isinstance(number, int) for number in limit.values()):
+                raise TypeError("slurm_max_num_timeout must be a whole number")
+            executor = submitit.AutoExecutor(folder=self._folder, cluster="slurm", **limit)
             executor.update_parameters(**{"name": f"{self._recipe.name}-{name}", **parameters})
         except RuntimeError as error:
             raise RslitError(f"--cluster slurm: {error}; run this where srun and sbatch are, or locally") from None

@@ -1,10 +1,11 @@
 """Stands in for `rslit` in the tests of recipes; needs the standard library only.
 
 VERB [--folder DIR] [--ticks N] [--tick SECONDS] [--out DIR] [--exit CODE] [--die SIGNAL] [--ignore-term]
-     [--slow-term SECONDS] [--fork] [--say TEXT]
+     [--slow-term SECONDS] [--fork] [--say TEXT] [--once-exit NAME] [--once-die NAME]
 
-It notes its arguments and times in DIR. Each tick is kept in DIR/ticks, and a later attempt goes on from there, as a
-training does from its last checkpoint. Two attempts at one time leave DIR/OVERLAP.
+It adds a line to DIR/attempts and, at its end, one to DIR/completed, and notes its arguments and times there.
+Each tick is kept in DIR/ticks, and a later attempt goes on from there, as a training does from its last checkpoint. The
+first attempt in a folder called NAME exits with 1 or is killed. Two attempts at one time leave DIR/OVERLAP.
 """
 
 import argparse
@@ -28,6 +29,8 @@ parser.add_argument("--ignore-term", action="store_true")
 parser.add_argument("--slow-term", type=float)
 parser.add_argument("--fork", action="store_true")
 parser.add_argument("--say", default="")
+parser.add_argument("--once-exit")
+parser.add_argument("--once-die")
 args, _ = parser.parse_known_args()
 
 
@@ -48,6 +51,9 @@ if args.fork and os.fork() == 0:
     os._exit(0)
 if args.folder is not None:
     begun = time.time()
+    with (args.folder / "attempts").open("a") as file:
+        file.write("attempt\n")
+    first = (args.folder / "attempts").read_text().count("\n") == 1
     (args.folder / "argv.json").write_text(json.dumps(sys.argv[1:]))
     (args.folder / "environ.json").write_text(json.dumps(dict(os.environ)))
     (args.folder / "pid").write_text(str(os.getpid()))
@@ -63,6 +69,12 @@ if args.folder is not None:
                 file.write(f"{tick}\n")
             print(f"tick {tick}", flush=True)
             time.sleep(args.tick)
+            if first and args.once_die == args.folder.name:
+                os.kill(os.getpid(), signal.SIGKILL)
+    if first and args.once_exit == args.folder.name:
+        sys.exit(1)
+    with (args.folder / "completed").open("a") as file:
+        file.write("completed\n")
     (args.folder / "times.json").write_text(json.dumps([begun, time.time()]))
 if args.out is not None:
     args.out.mkdir(parents=True, exist_ok=True)

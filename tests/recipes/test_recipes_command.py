@@ -75,10 +75,26 @@ def test_dry_run_knows_what_is_done(write: Callable[..., Path], root: Path, caps
 
 
 @pytest.mark.parametrize(
+    ("redo", "anew"), [("s", {"s-1", "s-2", "end"}), ("s-2", {"s-2", "end"}), ("end", {"end"}), ("other", {"other"})]
+)
+def test_redo_means_all_instances_or_one(
+    write: Callable[..., Path], root: Path, capsys: pytest.CaptureFixture[str], redo: str, anew: set[str]
+) -> None:
+    text = "name: a\naxes: {x: [1, 2]}\nstages:\n  s: {over: [x], run: fit}\n  end: {needs: [s], run: fit}\n"
+    path = write(f"{text}  other: {{run: fit}}")
+    for task in plan(load_recipe(path), root):
+        task.folder.mkdir(parents=True)
+        write_state(task.folder, StageState("done", list(task.command), task.fingerprint, task.inputs, ""))
+    run(parse(path, "--dry-run", "--root", root, "--redo", redo))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith("would run")]
+    assert {line.split()[1].removesuffix(":") for line in lines} == anew
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--redo", "three"], "--redo three: .* has no such stage; it has: one, two"),
-        (["--set", "sed=1"], "--set sed=1: .* has no variable 'sed'; did you mean 'seed'"),
+        (["--redo", "three"], "--redo three: .* has no such stage; known: one, two"),
+        (["--set", "sed=1"], "--set sed=1: .* has no variable or axis 'sed'; did you mean 'seed'"),
     ],
 )
 def test_bad_values(write: Callable[..., Path], words: list[str], message: str) -> None:

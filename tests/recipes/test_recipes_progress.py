@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -95,3 +96,47 @@ def test_a_failure_shows_twenty_lines(tasks: list[Task], tmp_path: Path) -> None
     lines = output.getvalue().splitlines()
     assert lines[0].endswith("log.txt:")
     assert lines[1:] == [f"  [line] {number}" for number in range(10, 30)]
+
+
+def grid(write: Callable[..., Path], root: Path, tail: str = "") -> list[Task]:
+    text = "name: x\naxes: {seed: [0, 1, 2, 3, 4], mu: [1, 2, 3, 4, 5, 6]}\nstages:\n"
+    text += "  pretrain: {over: [seed], run: fit}\n  morl: {over: [mu, seed], needs: [pretrain], run: fit}\n"
+    return plan(load_recipe(write(f"{text}  front: {{needs: [morl], run: front}}\n{tail}")), root)
+
+
+def shown(tasks: list[Task], running: dict[str, float], outcomes: dict[str, Outcome]) -> list[str]:
+    output = io.StringIO()
+    console = Console(file=output, width=80, height=24, force_terminal=True, color_system=None)
+    with StatusTable(console, tasks) as view:
+        output.truncate(0)
+        output.seek(0)
+        view.refresh(running, outcomes)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue().replace("\r", "")).split("\n")
+
+
+def test_where_not_all_stages_fit_they_are_counted(write: Callable[..., Path], root: Path) -> None:
+    tasks = grid(write, root)
+    now = time.monotonic()
+    outcomes = {f"pretrain-{seed}": Outcome("done", 1.0) for seed in range(5)}
+    outcomes |= {"morl-1-0": Outcome("done before"), "morl-1-1": Outcome("failed"), "front": Outcome("not run")}
+    rows = shown(tasks, {"morl-1-2": now - 5, "morl-1-3": now - 3}, outcomes)
+    assert [" ".join(row[3:].split()) for row in rows[1:]] == [
+        "pretrain 5 done",
+        "morl 1 done before, 1 failed, 2 running, 26 waiting",
+        "front 1 not run",
+        "morl-1-2 running 5.0 s",
+        "morl-1-3 running 3.0 s",
+    ]
+
+
+def test_the_table_never_is_higher_than_the_screen(write: Callable[..., Path], root: Path) -> None:
+    tasks = grid(write, root)
+    rows = shown(tasks, {task.name: time.monotonic() for task in tasks[:-1]}, {})
+    assert len(rows) == 23
+    assert all(len(row) <= 80 for row in rows)
+    lone = "".join(f"  lone{k}: {{run: fit}}\n" for k in range(20))
+    rows = shown(grid(write, root, lone), {"lone7": time.monotonic()}, {})
+    assert [" ".join(row[3:].split()) for row in rows[1:]] == [
+        "all stages 1 running, 55 waiting",
+        "lone7 running 0.0 s",
+    ]

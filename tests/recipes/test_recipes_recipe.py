@@ -68,7 +68,10 @@ def test_config_files() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("seed", "--set seed: write it as --set key=value"), ("sead=3", "has no variable 'sead'; did you mean 'seed'?")],
+    [
+        ("seed", "--set seed: write it as --set key=value"),
+        ("sead=3", "has no variable or axis 'sead'; did you mean 'seed'?"),
+    ],
 )
 def test_bad_settings(write: Callable[[str], Path], setting: str, message: str) -> None:
     with pytest.raises(RslitError) as caught:

@@ -20,7 +20,9 @@ RECIPE = """
 name: exp
 slurm: {timeout_min: 60, slurm_partition: gpu, gpus_per_node: 1}
 stages:
-  one: {run: "fit --folder {one} --ticks 20", slurm: {timeout_min: 600, mem_gb: 32, tasks_per_node: 1}}
+  one:
+    run: fit --folder {one} --ticks 20
+    slurm: {timeout_min: 600, mem_gb: 32, tasks_per_node: 1, slurm_max_num_timeout: 9}
   bad: {run: "fit --exit 3"}
   two: {needs: [one], run: "fit --folder {two}"}
   lost: {needs: [bad], run: "fit --folder {lost}"}
@@ -35,8 +37,8 @@ class FakeExecutor:
     made: ClassVar[list[FakeExecutor]] = []
     submitted: ClassVar[list[tuple[str, list[str]]]] = []
 
-    def __init__(self, folder: Path, cluster: str) -> None:
-        self.folder, self.cluster = folder, cluster
+    def __init__(self, folder: Path, cluster: str, slurm_max_num_timeout: int = 3) -> None:
+        self.folder, self.cluster, self.timeouts = folder, cluster, slurm_max_num_timeout
         self.parameters: dict[str, Any] = {}
         self.folder.mkdir(exist_ok=True)
         self.made.append(self)
@@ -76,6 +78,7 @@ def test_slurm_gets_the_parameters_and_a_stage_only_after_its_needs(
     assert FakeExecutor.submitted == [("exp-one", []), ("exp-bad", []), ("exp-two", ["one"])]
     assert all(executor.cluster == "slurm" and executor.folder == root / ".submitit" for executor in FakeExecutor.made)
     parameters = {executor.parameters["name"]: executor.parameters for executor in FakeExecutor.made}
+    assert {executor.timeouts for executor in FakeExecutor.made if executor.parameters["name"] == "exp-one"} == {9}
     common = {"slurm_partition": "gpu", "gpus_per_node": 1}
     assert parameters["exp-one"] == common | {"name": "exp-one", "timeout_min": 600, "mem_gb": 32, "tasks_per_node": 1}
     assert parameters["exp-two"] == common | {"name": "exp-two", "timeout_min": 60}
@@ -108,8 +111,18 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 number=$(basename $pid .pid)
                 state=FAILED
                 if kill -0 $(cat $pid) 2> /dev/null; then state=RUNNING; fi
+                if [ -e $QUEUE/$number.requeued ]; then state=REQUEUED; fi
                 echo "$number|$state|here"
             done
+        """,
+        # Slurm takes the job off its node, and starts it again when it is gone.
+        "scontrol": """
+            touch $QUEUE/$2.requeued
+            setsid bash -c "
+                while kill -0 $(cat $QUEUE/$2.pid); do sleep 0.1; done
+                SLURM_LOCALID=0 bash $QUEUE/$2.sh > $QUEUE/$2.out 2>&1 & echo \\$! > $QUEUE/$2.pid
+                rm $QUEUE/$2.requeued; wait
+            " > /dev/null 2>&1 < /dev/null &
         """,
         "scancel": "kill -- -$(cat $QUEUE/$1.pid); sleep 1; kill -KILL -- -$(cat $QUEUE/$1.pid)",
     }
@@ -165,6 +178,28 @@ def test_a_killed_runner_finds_its_slurm_jobs_again(
 
 
 @pytest.mark.slow
+def test_a_preempted_stage_is_requeued_and_goes_on(
+    write: Callable[..., Path],
+    root: Path,
+    slurm: Path,
+    spawn: Callable[..., subprocess.Popen[str]],
+    wait_for: Callable[..., None],
+) -> None:
+    path = write("name: a\nstages:\n  s: {run: 'fit --folder {s} --ticks 100 --tick 0.05'}")
+    runner = spawn(path, cluster="slurm")
+    wait_for((root / "s" / "ticks").exists)
+    child = int((root / "s" / "pid").read_text())
+    job = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(job, signal.SIGUSR2)  # what Submitit asks Slurm to send before it takes a job away
+    output, _ = runner.communicate(timeout=60)
+    assert runner.returncode == 0, output
+    assert (root / "s" / "attempts").read_text().count("\n") == 2
+    assert (root / "s" / "ticks").read_text().split() == [str(tick) for tick in range(100)]
+    assert not (root / "s" / "OVERLAP").exists()
+    assert len(list(slurm.glob("*.sh"))) == 1
+
+
+@pytest.mark.slow
 def test_an_interrupt_cancels_slurm_jobs(
     write: Callable[..., Path],
     root: Path,
@@ -188,6 +223,7 @@ def test_an_interrupt_cancels_slurm_jobs(
         ("slurm_partitoin: gpu", "'slurm' of stage 's': Unknown argument 'partitoin' for executor 'slurm'"),
         ("timeout: 3", "'slurm' of stage 's': Parameter 'timeout' need to be prefixed by an executor name"),
         ("timeout_min: long", "'slurm' of stage 's': Parameter \"timeout_min\" expected type"),
+        ("slurm_max_num_timeout: many", "'slurm' of stage 's': slurm_max_num_timeout must be a whole number"),
     ],
 )
 def test_bad_slurm_parameters(
