@@ -46,9 +46,11 @@ def run_recipe(path: Path, root: Path, **settings: str) -> None:
         for word in named:
             assert (path.parent / word).is_file(), f"{name}: {word}"
         # That it needs all it names, itself or through others, was checked above. What it needs and does not name has
-        # worked in a folder that it names, as the stage that scores images.
+        # worked in a folder that it names, as the stage that scores images; or is an instance beside one that it names.
         folders = _folders(recipe, name)
-        assert all(need in folders or folders & _folders(recipe, need) for need in stage.needs), name
+        grids = {folder.partition("-")[0] for folder in folders}
+        for need in stage.needs:
+            assert need in folders or folders & _folders(recipe, need) or need.partition("-")[0] in grids, name
 
 
 def _folders(recipe: Recipe, name: str) -> set[str]:

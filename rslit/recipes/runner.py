@@ -210,9 +210,9 @@ class Runner:
         if task.command[0] == "front" and outcomes[task.name].state.startswith("done"):
             words = [word for part in task.command for word in part.split("=", 1)]
             out = Path(words[words.index("--out") + 1]) if "--out" in words[:-1] else task.folder
-            picture = out.absolute() / "front.png"
-            if picture.is_file():
-                self.console.print(f"\nfront: {shown_path(picture)}", soft_wrap=True)
+            page = out.absolute() / "front.html"
+            if page.is_file():
+                self.console.print(f"\nfront: {shown_path(page)}", soft_wrap=True)
 
 
 def _reason(returncode: int | None) -> str:

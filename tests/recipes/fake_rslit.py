@@ -78,7 +78,7 @@ if args.folder is not None:
     (args.folder / "times.json").write_text(json.dumps([begun, time.time()]))
 if args.out is not None:
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "front.png").touch()
+    (args.out / "front.html").touch()
 if args.die is not None:
     os.kill(os.getpid(), args.die)
 sys.exit(args.exit)

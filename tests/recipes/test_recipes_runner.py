@@ -59,7 +59,7 @@ def test_stages_run_in_order_with_their_folders(write: Callable[..., Path], root
         "two    done   T s",
         "front  done   T s",
         "",
-        f"front: {root}/front/out/front.png",
+        f"front: {root}/front/out/front.html",
     ]
 
 
@@ -72,7 +72,7 @@ def test_what_is_done_is_skipped(write: Callable[..., Path], root: Path, start: 
     assert times(root, "one") == before
     assert "[1/3] one: done before\n" in output
     assert "running" not in output
-    assert f"front: {root}/front/out/front.png" in output
+    assert f"front: {root}/front/out/front.html" in output
 
 
 def test_blanks_in_paths(
