@@ -54,6 +54,11 @@ def _soup_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("factors", "delta"),
         help="LoRA: interpolate the factors A and B (default, the experts' rank) or their products (ranks add up)",
     )
+    parser.add_argument(
+        "--fisher",
+        action="store_true",
+        help="weigh every entry by the experts' Fisher diagonals (fisher.safetensors in each ingredient)",
+    )
     parser.add_argument("--merged", action="store_true", help="merge into the base model, as a folder for transformers")
 
 
@@ -67,6 +72,7 @@ def _soup(args: argparse.Namespace) -> int:
         extrapolate=args.extrapolate,
         space=args.space,
         merged=args.merged,
+        fisher=args.fisher,
     )
     print(f"soup written to {out}")
     return 0

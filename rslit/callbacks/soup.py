@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import save
 from torch import Tensor
 
+from rslit.callbacks.second_moments import check_optimizer, second_moments
 from rslit.errors import RslitError
 from rslit.modules.rewarded import RewardedModule
 from rslit.rewards import WeightedSum
@@ -53,8 +54,8 @@ class SoupCallback(Callback):
             keep: Largest number of snapshots in the trajectory.
             initialisation: Also write what training starts from, as ``initialisation``: for tasks whose experts start
                 from a model of the hub rather than from an ingredient.
-            fisher: Also write the optimiser's running mean of squared gradients (of Adam and its kin), for
-                Fisher-weighted averages; see :mod:`rslit.soup.fisher`.
+            fisher: Also write Adam's second moments as the Fisher diagonal that ``rslit soup --fisher`` weighs by:
+                ``fisher.safetensors``, in float32, of the trainable weights.
         """
         if every_n_epochs < 0 or keep < 2:
             raise RslitError("SoupCallback: every_n_epochs must be at least 0 and keep at least 2")
@@ -80,6 +81,8 @@ class SoupCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the initialisation, unless the run is resumed: then it is there."""
         assert isinstance(pl_module, RewardedModule)
+        if self.fisher:
+            check_optimizer(trainer.optimizers[0])
         if not self.initialisation or trainer.global_step or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         state = pl_module.policy_state()  # a collective: on every rank
@@ -99,19 +102,18 @@ class SoupCallback(Callback):
             return
         assert isinstance(pl_module, RewardedModule)
         state = pl_module.policy_state()  # a collective: on every rank
+        moments = second_moments(pl_module, trainer.optimizers[0]) if self.fisher else None  # another one
         logged = trainer.callback_metrics if self._validated else {}
         scores = {k: float(v) for k, v in logged.items() if k.startswith(f"val/{pl_module.task}/")}
         better = self._is_better(trainer)
         if not trainer.is_global_zero:
             return
         root, epoch = self._root(trainer), trainer.current_epoch + 1
-        files = dict(pl_module.ingredient_files(state))
-        if self.fisher:
-            files[FISHER] = save(_squared_gradients(trainer, pl_module))
         info = self._info(trainer, pl_module, state, {k.split("/", 2)[2]: v for k, v in scores.items()})
         names = ["last"] + (["best"] if better else [])
         if self.every_n_epochs and epoch % self._interval(epoch) == 0:
             names.append(f"epoch={epoch:04d}")
+        files = pl_module.ingredient_files(state) | ({} if moments is None else {FISHER: save(moments)})
         for name in names:
             write_ingredient(root / name, state, info, files)
         self._thin(root, epoch)
@@ -172,17 +174,3 @@ class SoupCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.best_score = state_dict["best_score"]
-
-
-def _squared_gradients(trainer: Trainer, module: RewardedModule) -> dict[str, Tensor]:
-    """Adam's second moment of every trained weight of the policy, float32 on the CPU."""
-    found: dict[str, Tensor] = {}
-    states = {p: state for optimizer in trainer.optimizers for p, state in optimizer.state.items()}
-    for name, parameter in module.policy.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        moment = states.get(parameter, {}).get("exp_avg_sq")
-        if moment is None:
-            raise RslitError("SoupCallback.fisher: the optimiser keeps no squared gradients; use Adam, AdamW or RAdam")
-        found[name] = moment.detach().float().cpu().contiguous()
-    return found

@@ -9,7 +9,7 @@ Williams 2006, chapter 2): squared exponential in λ, 0 at the experts' own corn
 length and height by maximum likelihood over a grid. With the few dozen points at hand its exact formulas are instant.
 
 The next λ is the one with the greatest expected improvement: of the preference's weighted sum (Jones et al. 1998), or
-of the hypervolume (Emmerich et al. 2006), by quasi-Monte-Carlo with fixed draws.
+of the hypervolume (`rslit.front.improvement`).
 """
 
 from __future__ import annotations
@@ -18,21 +18,19 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import comb
 
-import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.stats import norm, qmc
 
 from rslit.errors import RslitError
 from rslit.front.compositions import compositions
+from rslit.front.improvement import expected_hypervolume_improvement, expected_improvement
 
-__all__ = ["LamSearch", "expected_hypervolume_improvement"]
+__all__ = ["LamSearch"]
 
 Array = NDArray[np.float64]
 Lam = tuple[Fraction, ...]
 _MOST_CANDIDATES = 500
-_DRAWS = 64
 _LENGTHS = (0.15, 0.25, 0.4, 0.6, 0.9, 1.4)
 _HEIGHTS = (0.05, 0.15, 0.4, 1.0)
 _LEAST_NOISE = 1e-4  # standard deviation, in units of the experts' range: what two exact scores may differ by
@@ -96,7 +94,8 @@ class LamSearch:
         if self.preference is None:
             gains = expected_hypervolume_improvement(means, spreads, told, np.full(told.shape[1], -0.1))
         else:
-            gains = _expected_improvement(means, spreads, told, self.preference)
+            spread = np.sqrt(np.square(spreads) @ np.square(self.preference))
+            gains = expected_improvement(means @ self.preference, spread, (told @ self.preference).max())
         return left[int(np.argmax(gains))]
 
     def tell(self, lam: Sequence[Fraction], scores: ArrayLike, errors: ArrayLike) -> None:
@@ -143,38 +142,6 @@ class LamSearch:
             means.append(at @ chord[:, k] + mean)
             spreads.append(spread)
         return np.stack(means, axis=1), np.stack(spreads, axis=1)
-
-
-def expected_hypervolume_improvement(means: Array, spreads: Array, front: Array, reference: Array) -> Array:
-    """Expected growth of a front's hypervolume by each of M points, by fixed quasi-random draws.
-
-    Args:
-        means: Expected scores (M, K), higher is better.
-        spreads: Their standard deviations (M, K), independent.
-        front: Scores (F, K) that are there.
-        reference: Reference point (K,).
-
-    Returns:
-        (M,), in the product of the rewards' units.
-    """
-    draws = norm.ppf(qmc.Sobol(means.shape[1], rng=np.random.default_rng(0)).random(_DRAWS))
-    volume = moocore.Hypervolume(ref=reference, maximise=True)
-    before = volume(front)
-    gains = np.zeros(len(means))
-    for m, (mean, spread) in enumerate(zip(means, spreads, strict=True)):
-        for point in np.maximum(mean + spread * draws, reference):
-            if not (front >= point).all(axis=1).any():  # a dominated point adds nothing
-                gains[m] += volume(np.vstack([front, point])) - before
-    return gains / _DRAWS
-
-
-def _expected_improvement(means: Array, spreads: Array, told: Array, preference: Array) -> Array:
-    mean = means @ preference
-    spread = np.sqrt(np.square(spreads) @ np.square(preference))
-    gap = mean - (told @ preference).max()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = gap / spread
-    return np.asarray(np.where(spread > 0, gap * norm.cdf(z) + spread * norm.pdf(z), np.maximum(gap, 0)))
 
 
 def _process(x: Array, y: Array, noise: Array, at: Array) -> tuple[Array, Array]:

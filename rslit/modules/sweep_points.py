@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rslit.errors import RslitError
-from rslit.soup import Ingredient, Soup, fingerprint, fisher_average, format_lam, load_fishers
+from rslit.soup import Ingredient, Soup, fingerprint, fisher_mean, format_lam, load_fisher
 from rslit.soup.adapters import Adapter
 from rslit.soup.checks import adapter_of, origin
 
@@ -59,11 +59,15 @@ class SweepPoints:
         Raises:
             RslitError: An ingredient has no Fisher, or λ is negative somewhere.
         """
-        fishers = load_fishers(self._soup)
+        soup = self._soup
+        fishers = {name: load_fisher(ingredient) for name, ingredient in soup.ingredients.items()}
         for k, point in enumerate(self.points):
             if point.kind == "soup" and max(point.lam.values()) != 1:
                 name = f"fisher {point.label}"
-                self.states[name] = fisher_average(self._soup, fishers, point.lam)
+                mean = fisher_mean(soup.states, soup.trainable_keys, point.lam, fishers)
+                # Frozen buffers are the experts'.
+                first = next(iter(soup.states.values()))
+                self.states[name] = {**first, **{key: value.to(first[key].dtype) for key, value in mean.items()}}
                 if self.adapters:
                     self.adapters[name] = next(iter(self.adapters.values()))
                 self.points[k] = replace(point, state=name)

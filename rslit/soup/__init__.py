@@ -2,8 +2,8 @@
 
 from rslit.soup.base import base_fingerprint
 from rslit.soup.export import export_soup
-from rslit.soup.fisher import fisher_average, load_fishers
-from rslit.soup.greedy import greedy_soup
+from rslit.soup.fisher import fisher_mean, load_fisher
+from rslit.soup.greedy import GreedySoup, greedy_soup
 from rslit.soup.info import IngredientInfo
 from rslit.soup.ingredient import Ingredient, dtype_name, fingerprint, write_ingredient
 from rslit.soup.lam import Lam, format_lam, parse_lam
@@ -16,6 +16,7 @@ from rslit.soup.soup import Soup
 from rslit.soup.stacked import StackedSoup
 
 __all__ = [
+    "GreedySoup",
     "Ingredient",
     "IngredientInfo",
     "Lam",
@@ -28,12 +29,12 @@ __all__ = [
     "dtype_name",
     "export_soup",
     "fingerprint",
-    "fisher_average",
+    "fisher_mean",
     "format_lam",
     "greedy_soup",
     "is_poured",
     "lattice",
-    "load_fishers",
+    "load_fisher",
     "parse_lam",
     "write_ingredient",
 ]

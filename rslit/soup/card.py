@@ -47,6 +47,7 @@ class Export:
         soup: The soup.
         report: λ, and what storing did to it.
         scores: Evaluation rewards by model: `soup` and the experts.
+        fisher: Whether the experts' Fisher diagonals weighed every entry.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Export:
     soup: Soup
     report: PourReport
     scores: Mapping[str, Mapping[str, float]]
+    fisher: bool = False
 
     @property
     def ingredient(self) -> bool:
@@ -86,6 +88,13 @@ def card(export: Export) -> str:
     )
     flags = f" --space {soup.space}" if soup.space == "delta" else ""
     flags += " --merged" if export.merged else ""
+    flags += " --fisher" if export.fisher else ""
+    weighed = (
+        "- Every entry weighed by λ times the experts' Fisher diagonals "
+        "([Matena & Raffel, 2022](https://arxiv.org/abs/2111.09832))\n"
+        if export.fisher
+        else ""
+    )
     base = f"- Base model: `{export.base}`\n" if export.base else ""
     return f"""---
 {_head(export)}
@@ -101,7 +110,7 @@ A rewarded soup ([Ramé et al., 2023](https://arxiv.org/abs/2306.04488)): {made}
 
 - Task: `{infos[0].task}`
 {base}- Space: {_SPACES[soup.space]}
-- Weights stored in {report.dtype}; rounding error {report.error:.2g} of the distance between the experts
+{weighed}- Weights stored in {report.dtype}; rounding error {report.error:.2g} of the distance between the experts
 - Initialisation: {", ".join(starts)}
 - Made with rslit {rslit.__version__}
 

@@ -9,11 +9,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 import rslit
 from rslit.errors import RslitError
 from rslit.soup.base_load import library_of
 from rslit.soup.card import RECIPE, Export, card
 from rslit.soup.checks import base_of
+from rslit.soup.fisher import fisher_mean, load_fisher
 from rslit.soup.info import INFO, IngredientInfo
 from rslit.soup.ingredient import WEIGHTS, dtype_name, fingerprint
 from rslit.soup.lam import Lam
@@ -21,7 +24,7 @@ from rslit.soup.merged import write_merged
 from rslit.soup.peft_folder import adapter_files, plain_config, stacked_adapter
 from rslit.soup.rounding import PourReport, Rounding, warn_if_rounded
 from rslit.soup.soup import Soup
-from rslit.soup.storage import new_folder, raw_bytes
+from rslit.soup.storage import new_folder, raw_bytes, safetensors_header, tensor_bytes
 
 __all__ = ["export_soup"]
 
@@ -37,6 +40,7 @@ def export_soup(
     extrapolate: bool = False,
     space: str | None = None,
     merged: bool = False,
+    fisher: bool = False,
 ) -> Path:
     """Write a soup as a folder with a model card, in one piece or not at all.
 
@@ -57,6 +61,7 @@ def export_soup(
         extrapolate: Allow λ outside [0, 1].
         space: Where to interpolate; None is "weights", or "factors" if the ingredients are LoRA.
         merged: Merge the soup into its base model.
+        fisher: Weigh every entry by the experts' Fisher diagonals, which the ingredients hold; see `rslit.soup.fisher`.
 
     Returns:
         The folder's path.
@@ -66,7 +71,8 @@ def export_soup(
 
     Raises:
         RslitError: The ingredients do not belong together, λ does not fit, scores are of an unknown model, the base is
-            not there, or the folder cannot be written.
+            not there, the folder cannot be written, or with `fisher` a diagonal is missing or the soup is merged or in
+            space delta.
     """
     out = Path(out)
     soup = Soup.load(paths, extrapolate=extrapolate, space=space)
@@ -83,16 +89,17 @@ def export_soup(
         raise RslitError(f"{inputs[0]}: names no base model (config.base) to merge into; export without --merged")
     origin = base["name"] if base else None
     name = out.name or "soup"
+    averaged = _fisher_weights(soup, exact, merged) if fisher else None
     with new_folder(out, INFO, RECIPE) as folder:
         if merged and base is not None:
             report = write_merged(soup, exact, base, folder)
             export = Export(name, library_of(base), origin, soup, report, table)
         elif soup.adapters:
-            report = _write_adapter(soup, exact, origin or "", folder)
-            export = Export(name, "peft", origin, soup, report, table)
+            report = _write_adapter(soup, exact, origin or "", folder, averaged)
+            export = Export(name, "peft", origin, soup, report, table, fisher)
         else:
-            report = _write_weights(soup, exact, folder)
-            export = Export(name, "rslit", origin, soup, report, table)
+            report = _write_weights(soup, exact, folder, averaged)
+            export = Export(name, "rslit", origin, soup, report, table, fisher)
         if export.ingredient:
             raw_bytes(folder / INFO, (_info(export).to_json(str(out / INFO)).encode(),))
         else:
@@ -103,20 +110,48 @@ def export_soup(
     return out
 
 
-def _write_weights(soup: Soup, exact: dict[str, Fraction], folder: Path) -> PourReport:
+def _fisher_weights(soup: Soup, exact: dict[str, Fraction], merged: bool) -> dict[str, Tensor]:
+    if merged or soup.space == "delta":
+        raise RslitError(
+            "--fisher averages the experts' own weights; leave out --merged and --space delta (the folder it writes is "
+            "an ingredient, which rslit soup --merged takes)"
+        )
+    fishers = {name: load_fisher(ingredient) for name, ingredient in soup.ingredients.items()}
+    return fisher_mean(soup.states, soup.trainable_keys, exact, fishers)
+
+
+def _write_weights(
+    soup: Soup, exact: dict[str, Fraction], folder: Path, averaged: Mapping[str, Tensor] | None
+) -> PourReport:
     rounding = Rounding(exact)
-    soup.stream(exact, folder / WEIGHTS, rounding=rounding)
+    if averaged is None:
+        soup.stream(exact, folder / WEIGHTS, rounding=rounding)
+        return rounding.report()
+    state = _stored(soup, averaged)
+    for key, wanted in averaged.items():
+        rounding.add(state[key], [expert[key] for expert in soup.states.values()], wanted)
+    header, keys = safetensors_header({key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in state.items()})
+    raw_bytes(folder / WEIGHTS, (header, *(tensor_bytes(state[key]) for key in keys)))
     return rounding.report()
 
 
-def _write_adapter(soup: Soup, exact: dict[str, Fraction], base: str, folder: Path) -> PourReport:
+def _stored(soup: Soup, averaged: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Averaged weights in the experts' dtypes, with what all experts have in common."""
+    first = next(iter(soup.states.values()))
+    return {key: averaged.get(key, tensor).to(tensor.dtype) for key, tensor in first.items()}
+
+
+def _write_adapter(
+    soup: Soup, exact: dict[str, Fraction], base: str, folder: Path, averaged: Mapping[str, Tensor] | None
+) -> PourReport:
     if soup.space == "delta":
         state, config = stacked_adapter(soup, exact, base)
         dtype = dtype_name(state, state)
         report = PourReport(exact, {name: float(value) for name, value in exact.items()}, 0.0, dtype)
     else:
-        report = _write_weights(soup, exact, folder)
-        state, config = soup.state_dict(exact), _factors_config(soup, base)
+        report = _write_weights(soup, exact, folder, averaged)
+        state = soup.state_dict(exact) if averaged is None else _stored(soup, averaged)
+        config = _factors_config(soup, base)
     for name, content in adapter_files(state, config).items():
         raw_bytes(folder / name, (content,))
     return report
@@ -134,6 +169,7 @@ def _recipe(export: Export) -> dict[str, Any]:
         "lam": {expert: str(value) for expert, value in report.lam.items()},
         "effective_lam": report.effective,
         "rounding_error": report.error,
+        **({"fisher": True} if export.fisher else {}),
         "dtype": report.dtype,
         "experts": [
             {

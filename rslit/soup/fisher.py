@@ -1,15 +1,19 @@
-"""Fisher-weighted averaging: every weight is averaged by how much each expert cares about it (paper, Remark 5).
+"""Fisher-weighted averaging: each weight of the soup leans to the experts that are sure of it.
 
-θ_j = Σ_i λ_i F_ij θ_ij / Σ_i λ_i F_ij (Matena and Raffel 2022, equation 3), with F_i the diagonal of expert i's Fisher
-matrix. Adam's running mean of squared gradients stands for it, so it costs nothing beside training (Li et al. 2025,
-"Fishers for free?"); `SoupCallback(fisher: true)` leaves it in the ingredient as `fisher.safetensors`. Gradients of two
-rewards differ in scale, which is no reason to prefer one: each Fisher is divided by its mean.
+    θ = Σ_i λ_i F_i θ_i / Σ_i λ_i F_i,   entry by entry,
+
+with F_i the diagonal of expert i's Fisher information: equation 4 of Matena & Raffel (2022), "Merging models with
+Fisher-weighted averaging", which Remark 5 of Ramé et al. (2023) suggests for rewarded soups. With equal F it is the
+ordinary soup. Where all the experts that λ names have F = 0, none of them cares and the ordinary soup is taken.
+
+An ingredient carries its diagonal as `fisher.safetensors`: non-negative, one tensor per trainable weight. Only its
+ratios between experts count, so that one factor common to all (a sum over samples in place of a mean) changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
 
 import torch
 from safetensors import SafetensorError
@@ -17,77 +21,94 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rslit.errors import RslitError
-from rslit.soup.lam import Lam
-from rslit.soup.soup import Soup
+from rslit.soup.blend import accumulation_dtype, blend, steps
+from rslit.soup.ingredient import Ingredient
 
-__all__ = ["FISHER", "fisher_average", "load_fishers"]
+__all__ = ["FISHER", "fisher_mean", "load_fisher"]
 
 FISHER = "fisher.safetensors"
 
-State = Mapping[str, Tensor]
+_States = Mapping[str, Mapping[str, Tensor]]
 
 
-def load_fishers(soup: Soup) -> dict[str, dict[str, Tensor]]:
-    """The Fishers of a soup's ingredients by expert, each with mean 1.
+def load_fisher(ingredient: Ingredient) -> dict[str, Tensor]:
+    """The Fisher diagonal in an ingredient's folder.
 
     Raises:
-        RslitError: An ingredient has none, or one that is not of its weights.
+        RslitError: There is none, or it cannot be read.
     """
-    return {name: _load(ingredient.path / FISHER, soup) for name, ingredient in soup.ingredients.items()}
+    path = ingredient.path / FISHER
+    if not path.is_file():
+        raise RslitError(f"{path}: no such file; write the expert's Fisher diagonal there or pour without --fisher")
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise RslitError(f"{path}: cannot be read as safetensors: {error}; write it again") from error
 
 
-def fisher_average(soup: Soup, fishers: Mapping[str, State], lam: Lam) -> dict[str, Tensor]:
-    """The Fisher-weighted average at λ, in the experts' dtypes; frozen buffers are the experts'.
+@torch.no_grad()
+def fisher_mean(
+    states: _States, trainable_keys: Iterable[str], lam: Mapping[str, Fraction], fishers: _States
+) -> dict[str, Tensor]:
+    """The Fisher-weighted soup, in float32 (float64 for float64 experts), before it is rounded to how it is stored.
 
-    It is computed in float32. Where no expert with a share in λ cares about a weight (all λ_i F_ij are 0) the weight is
-    interpolated as in an ordinary soup; at λ = 1 of one expert the average is that expert.
+    It is computed as θ_1 + Σ_i w_i (θ_i - θ_1), w_i = λ_i F_i / Σ_j λ_j F_j: a weight on which the experts agree stays
+    bit for bit what it is. F is divided by its largest value over the experts first, since squared gradients of 1e-30
+    would vanish in float32.
 
     Args:
-        soup: The experts.
-        fishers: Diagonal Fishers by expert and weight, not negative, in the shapes of the weights.
-        lam: λ by expert.
+        states: State dicts by expert name.
+        trainable_keys: The weights to average.
+        lam: Exact λ of every expert, from 0 to 1, sum 1.
+        fishers: Fisher diagonals by expert name: non-negative, of the weights' shapes.
+
+    Returns:
+        The trainable weights by key; at a vertex (one λ is 1) the expert's own.
 
     Raises:
-        RslitError: λ does not fit the soup, or is negative for an expert.
+        RslitError: λ lies outside [0, 1], or a diagonal is missing, of another shape, negative or not finite.
     """
-    shares = {name: float(value) for name, value in soup.coefficients(lam).items() if value != 0}
-    if min(shares.values()) < 0:
-        raise RslitError("fisher: λ must not be negative; a Fisher-weighted average does not extrapolate")
-    first = next(iter(soup.states.values()))
+    outside = [name for name, value in lam.items() if not 0 <= value <= 1]
+    if outside:
+        raise RslitError(
+            f"lam of expert '{outside[0]}' is {float(lam[outside[0]]):g}; Fisher-weighted averages need it in [0, 1]"
+        )
+    chain = steps(lam)
+    names = [name for name, _ in chain]
     found: dict[str, Tensor] = {}
-    for key, tensor in first.items():
-        if key not in soup.trainable_keys:
-            found[key] = tensor
+    for key in trainable_keys:
+        tensors = [states[name][key] for name in names]
+        if len(names) == 1:
+            found[key] = tensors[0].clone()
             continue
-        plain, pulled = torch.zeros_like(tensor, dtype=torch.float32), torch.zeros_like(tensor, dtype=torch.float32)
-        total = torch.zeros_like(plain)
-        for name, share in shares.items():
-            weight, fisher = soup.states[name][key].float(), fishers[name][key].to(tensor.device, torch.float32)
-            plain += share * weight
-            pulled += share * fisher * weight
-            total += share * fisher
-        # Fishers below float32's reach would divide 0 by 0.
-        cared = total > torch.finfo(torch.float32).tiny
-        found[key] = torch.where(cared, pulled / torch.where(cared, total, 1.0), plain).to(tensor.dtype)
-    if len(shares) == 1:
-        only = soup.states[next(iter(shares))]
-        found.update({key: only[key] for key in soup.trainable_keys})
+        dtype = accumulation_dtype(tensors[0].dtype)
+        weights = [_diagonal(name, key, tensors[0], fishers).to(tensors[0].device, dtype) for name in names]
+        largest = torch.stack(weights).amax(dim=0)
+        scale = torch.where(largest > 0, largest, 1.0)
+        parts = [float(lam[name]) * (weight / scale) for name, weight in zip(names, weights, strict=True)]
+        total = torch.stack(parts).sum(dim=0)
+        plain = torch.empty_like(tensors[0], dtype=dtype)
+        blend(plain, tensors, [weight for _, weight in chain])
+        first = tensors[0].to(dtype)
+        mean = first.clone()
+        for part, tensor in zip(parts[1:], tensors[1:], strict=True):
+            mean += part / total * (tensor.to(dtype) - first)
+        found[key] = torch.where(largest > 0, mean, plain)
     return found
 
 
-def _load(path: Path, soup: Soup) -> dict[str, Tensor]:
-    try:
-        fisher = load_file(path)
-    except FileNotFoundError:
-        raise RslitError(f"{path}: is not there; train with SoupCallback's option fisher: true") from None
-    except (OSError, SafetensorError) as error:
-        raise RslitError(f"{path}: cannot be read ({error}); train again with fisher: true") from None
-    state = next(iter(soup.states.values()))
-    for key in soup.trainable_keys:
-        if key not in fisher or fisher[key].shape != state[key].shape:
-            raise RslitError(f"{path}: has no Fisher of the weight '{key}'; train again with fisher: true")
-    total = sum(float(fisher[key].double().sum()) for key in soup.trainable_keys)
-    count = sum(fisher[key].numel() for key in soup.trainable_keys)
-    if total <= 0:
-        raise RslitError(f"{path}: is 0 everywhere; the expert was not trained")
-    return {key: fisher[key] * (count / total) for key in soup.trainable_keys}
+def _diagonal(name: str, key: str, weight: Tensor, fishers: _States) -> Tensor:
+    diagonal = fishers.get(name, {}).get(key)
+    if diagonal is None:
+        raise RslitError(f"the Fisher diagonal of expert '{name}' lacks '{key}'; give one for every trainable weight")
+    if diagonal.shape != weight.shape:
+        raise RslitError(
+            f"the Fisher diagonal of expert '{name}' at '{key}' has shape {tuple(diagonal.shape)}, the weight "
+            f"{tuple(weight.shape)}; write it again from this expert"
+        )
+    if not bool((torch.isfinite(diagonal) & (diagonal >= 0)).all()):
+        raise RslitError(
+            f"the Fisher diagonal of expert '{name}' at '{key}' is negative or not finite; it holds means of squared "
+            "gradients"
+        )
+    return diagonal

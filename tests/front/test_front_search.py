@@ -1,4 +1,4 @@
-"""The search of λ on quadratic rewards, where the best λ is known, and its parts against brute force."""
+"""The search of λ on quadratic rewards, where the best λ is known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from rslit.errors import RslitError
 from rslit.front.compositions import compositions
 from rslit.front.quadratic import QuadraticReward, best_soup
-from rslit.front.search import LamSearch, expected_hypervolume_improvement
+from rslit.front.search import LamSearch
 
 
 def problem(experts: int, seed: int) -> list[QuadraticReward]:
@@ -75,26 +75,6 @@ def test_front_by_hypervolume(experts: int) -> None:
         chosen = np.stack([at(rewards, lattice[k]) for k in drawn])
         others.append(moocore.hypervolume(chosen, ref=reference, maximise=True))
     assert volume > np.mean(others)
-
-
-def test_expected_improvement_of_hypervolume() -> None:
-    """Against 200,000 plain draws; a point that is certain gains exactly what it adds."""
-    front, reference = np.array([[1.0, 0.2], [0.3, 0.9]]), np.zeros(2)
-    means, spreads = np.array([[0.7, 0.6], [0.2, 0.1], [0.9, 0.8]]), np.array([[0.2, 0.1], [0.3, 0.3], [0.0, 0.0]])
-    found = expected_hypervolume_improvement(means, spreads, front, reference)
-    before = moocore.hypervolume(front, ref=reference, maximise=True)
-    assert found[2] == pytest.approx(
-        moocore.hypervolume(np.vstack([front, means[2]]), ref=reference, maximise=True) - before
-    )
-    rng = np.random.default_rng(1)
-    for m in range(2):
-        drawn = np.maximum(means[m] + spreads[m] * rng.normal(size=(200_000, 2)), 0)
-        # In two dimensions what a point adds to two others is an area that can be written down.
-        x, y = drawn.T
-        slabs = np.maximum(np.minimum(x, 0.3), 0) * np.maximum(y - 0.9, 0)
-        slabs += np.maximum(np.minimum(x, 1.0) - 0.3, 0) * np.maximum(y - 0.2, 0)
-        slabs += np.maximum(x - 1.0, 0) * y
-        assert found[m] == pytest.approx(slabs.mean(), rel=0.1, abs=2e-3)
 
 
 def test_same_told_same_asked() -> None:

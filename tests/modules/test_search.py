@@ -89,7 +89,7 @@ def test_from_a_yaml(
     path.write_text(yaml.safe_dump({**config, "model": model}))
     run = ["validate", "--config", str(path), "--trainer.default_root_dir", str(tmp_path / "run")]
     assert main([*run, "--model.init_args.preference", "{risky: 0.5, cautious: 0.5}"]) == 0
-    assert "best λ for the preference: risky=" in caplog.text
+    assert "best λ for the preference: " in caplog.text
     table = read_scores(tmp_path / "run" / "scores.parquet")
     assert len(Front.from_table(table, "soup")) == 6
     assert table.kinds() == ["soup", "initialisation", "morl"]

@@ -24,7 +24,7 @@ from lora_kit import (
     write,
 )
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from soup_kit import same_bits
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -40,6 +40,7 @@ from rslit.soup import (
     dtype_name,
     export_soup,
     fingerprint,
+    fisher_mean,
     write_ingredient,
 )
 
@@ -255,3 +256,29 @@ def test_adapter_files_are_those_of_save_pretrained(tmp_path: Path, folders: dic
     first, second = (named(tmp_path / who / "adapter_config.json") for who in ("ours", "theirs"))
     unordered = {"target_modules": sorted(second["target_modules"])}
     assert first == second | unordered
+
+
+def test_fisher_weighs_the_factors_and_refuses_what_is_no_average_of_them(
+    tmp_path: Path, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = experts(folders["llama"], "llama", 2)
+    paths = written(tmp_path, given, folders["llama"])
+    generator = torch.Generator().manual_seed(0)
+    fishers = {
+        path.name: {
+            key: torch.rand(t.shape, generator=generator) for key, t in Ingredient.load(path).state_dict().items()
+        }
+        for path in paths
+    }
+    for path in paths:
+        (path / "fisher.safetensors").write_bytes(save(fishers[path.name]))
+    command = ["soup", "--ingredients", *map(str, paths), "--lam", TEXT, "--out", str(tmp_path / "out"), "--fisher"]
+    assert main(command) == 0
+    lam = {name: Fraction(value).limit_denominator(10) for name, value in zip("ab", LAM, strict=True)}
+    expected = fisher_mean(states(given), list(fishers["a"]), lam, fishers)
+    saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    for key, tensor in expected.items():
+        assert same_bits(saved[key.replace(".default.weight", ".weight")], tensor)
+    for option in (["--merged"], ["--space", "delta"]):
+        assert main([*command, *option]) == 2
+        assert "--fisher averages the experts' own weights; leave out --merged" in capsys.readouterr().err
