@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _instances(recipe: Recipe, name: str) -> list[str]:
     if not (names := recipe.instances(name)):
-        raise RslitError(f"--redo {name}: {recipe.path} has no such stage; {known_names(name, recipe.stages)}")
+        raise RslitError(f"--redo {name}: {recipe.path} has no such stage; {known_names(name, recipe.written)}")
     return names
 
 

@@ -187,7 +187,8 @@ class StatusTable(Lines):
     def _fitting(self, running: Mapping[str, float]) -> tuple[Sequence[Task], dict[str, list[Task]]]:
         """The stages to show one by one and those to count, by their name in the recipe file.
 
-        Where the screen is too low for all stages the running ones are shown, and as many names as fill half of it.
+        Where the screen is too low for all stages the running ones are shown below a count for each name, or below one
+        count for all where the names would take more than half of it.
         """
         if len(self.tasks) <= self.console.height - _OTHER_LINES:
             return self.tasks, {}

@@ -90,7 +90,7 @@ class Runner:
             self.console.print("interrupted; the same command goes on from here")
             return _INTERRUPTED
         if failed := [name for name, outcome in outcomes.items() if outcome.state == "failed"]:
-            self.console.print(f"failed: {', '.join(failed)}; the same command tries again", soft_wrap=True)
+            self.console.print(f"failed: {', '.join(failed)}; the next call tries again", soft_wrap=True)
         return int(bool(failed))
 
     def _prepare(self, redo: Collection[str]) -> list[Task]:

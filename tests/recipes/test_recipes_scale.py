@@ -67,7 +67,7 @@ def test_the_rest_completes_and_the_next_call_repairs(write: Write, root: Path, 
     assert re.search(r"^expert-risky-0 +failed \(exit code 1\)", output, re.M)
     assert re.search(r"^expert-cautious-1 +failed \(killed by SIGKILL\)", output, re.M)
     assert re.search(r"^sweep-1 +not run \(needs expert-cautious-1\)", output, re.M)
-    assert {*re.findall(r"^failed: (\S+), (\S+); the same command tries again$", output, re.M)[0]} == BAD
+    assert {*re.findall(r"^failed: (\S+), (\S+); the next call tries again$", output, re.M)[0]} == BAD
 
     code, output = start(path, jobs=jobs)
     assert code == 0
