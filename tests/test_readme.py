@@ -69,7 +69,7 @@ def test_make_targets_exist() -> None:
 
 
 def test_commands(after_make_soup: Path) -> None:
-    assert [c[1] for c in COMMANDS] == ["soup", "front", "demo", "soup", "soup", "soup"]
+    assert [c[1] for c in COMMANDS] == ["soup", "front", "front", "demo", "soup", "soup", "soup"]
     for command in COMMANDS:
         if command[1] == "demo":  # would serve until it is stopped; tests/demo do that
             assert open_run(Path(command[2])).scores.points
@@ -77,6 +77,7 @@ def test_commands(after_make_soup: Path) -> None:
             assert main(command[1:]) == 0
     assert Ingredient.load(after_make_soup / "runs/my-soup").info.config["soup"]
     assert (after_make_soup / "runs/my-front/front.html").is_file()
+    assert "For the preference risky 0.7, cautious 0.3" in (after_make_soup / "runs/my-choice/front.html").read_text()
 
 
 def test_soup_of_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
