@@ -124,9 +124,11 @@ class SamplesCallback(Callback, ABC):
             return
         if not trainer.is_global_zero:
             return
-        # What experts said on their way would crowd the page; a search shows what it began with.
-        begun = pl_module.points[: len(held[0])]
-        shown = [k for k, (kind, _) in enumerate(begun) if kind != "trajectory"]
+        # What experts said on their way would crowd the page, and so would an expert that is MORL as well; a search
+        # shows what it began with.
+        begun, first = pl_module.points[: len(held[0])], held[0]
+        twice = {k for k, own in enumerate(first) if any(own is other for other in first[:k])}
+        shown = [k for k, (kind, _) in enumerate(begun) if kind != "trajectory" and k not in twice]
         points = [pl_module.points[k] for k in shown]
         held = [[batch[k] for k in shown] for batch in held]
         rows = point_rows(points, held, self.count, self.describe)

@@ -15,7 +15,7 @@ from rslit.distributed import gather_states
 from rslit.errors import RslitError
 from rslit.front import Front, ScoreMeta, ScoreRows, ScoreTable, plot_front, write_scores
 from rslit.modules.rewarded import RewardedModule
-from rslit.modules.sweep_points import SweepPoint, SweepPoints
+from rslit.modules.sweep_points import SweepPoint, SweepPoints, distinct
 from rslit.samples import Samples
 from rslit.seeds import stream_seed
 from rslit.soup import Soup, lattice
@@ -218,7 +218,10 @@ class InterpolationEvaluator(LightningModule):
         soup, _, _, seed = self._loaded
         noise = stream_seed(seed, "evaluation", batch_idx)
         evaluate = self.module.evaluate_ensembles if self.ensemble else self.module.evaluate_soups
-        found = evaluate(batch, noise, soup, self.lams)
+        # One policy under two names (an expert is MORL with all weight on its reward) is evaluated once.
+        lams, places = distinct(self.lams)
+        once = evaluate(batch, noise, soup, lams)
+        found = [once[place] for place in places]
         for index, samples in enumerate(found):
             for name, values in samples.scores.items():
                 self._rows.append((index, name, list(samples.items), values.double().tolist()))

@@ -14,7 +14,7 @@ from rslit.soup import Ingredient, Soup, fingerprint, fisher_mean, format_lam, l
 from rslit.soup.adapters import Adapter
 from rslit.soup.checks import adapter_of, origin
 
-__all__ = ["SweepPoint", "SweepPoints"]
+__all__ = ["SweepPoint", "SweepPoints", "distinct"]
 
 
 @dataclass(frozen=True)
@@ -149,3 +149,14 @@ class SweepPoints:
         if adapter is not None:
             self.adapters.setdefault(name, adapter)
         self.points.append(SweepPoint(kind, label, {name: Fraction(1)}, mu))
+
+
+def distinct(lams: Sequence[dict[str, Fraction]]) -> tuple[list[dict[str, Fraction]], list[int]]:
+    """The λ that differ, in order, and the place of each λ among them."""
+    kept: list[dict[str, Fraction]] = []
+    places = []
+    for lam in lams:
+        if lam not in kept:
+            kept.append(lam)
+        places.append(kept.index(lam))
+    return kept, places

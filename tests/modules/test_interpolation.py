@@ -182,6 +182,7 @@ def test_an_expert_is_morl_with_all_weight_on_its_reward_and_is_held_once(tmp_pa
 
     def watched(batch: Any, seed: int, soup: Soup, lams: Any) -> Any:
         held.append(len(soup.states))
+        assert len(lams) == 3 + 1, "seven points are four policies"
         return whole(batch, seed, soup, lams)
 
     module.evaluate_soups = watched  # type: ignore[method-assign]
