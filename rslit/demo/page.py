@@ -34,6 +34,8 @@ def draw_page(live: LiveSoup, player: Player) -> None:
     """
     run = live.run
     st.set_page_config(page_title=f"rslit demo: {run.folder}", layout="wide")
+    # A table of many experts scrolls in its place.
+    st.html("<style>[data-testid=stMarkdownContainer] { overflow-x: auto; }</style>")
     st.title("Which trade-off is yours?")
     st.caption(f"{run.evaluator.meta.task.replace('_', ' ')} · {plain(str(run.folder))}")
     _begin(live)

@@ -68,7 +68,8 @@ def in_columns(count: int) -> Iterator[Any]:
     """Places for so many policies, side by side as long as there is room; one below the other on a phone."""
     for start in range(0, count, _COLUMNS):
         width = min(_COLUMNS, count)
-        yield from st.columns(width, border=True)[: count - start]
+        # Each its own frame: places of the last row that stay empty have none.
+        yield from (column.container(border=True) for column in st.columns(width)[: count - start])
 
 
 def plain(text: str) -> str:
