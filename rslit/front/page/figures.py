@@ -28,7 +28,8 @@ def front_figure(data: Data) -> dict[str, Any]:
     """The front over the first two rewards, with what each further reward would draw on an axis.
 
     Returns:
-        `data` and `layout` for plotly; `axes`, per reward its `name` and, per trace, its `values` and its error `bars`.
+        `data` and `layout` for plotly; `axes`, per reward its `name` in HTML and, per trace, its `values` and its error
+        `bars`.
     """
     soups, experts = of_kind(data["points"], "soup"), experts_of(data)
     names = list(data["rewards"])
@@ -78,7 +79,7 @@ def front_figure(data: Data) -> dict[str, Any]:
     }
     axes = [
         {
-            "name": name,
+            "name": html.escape(name),
             "values": [estimates(own, name) for _, own in groups],
             "bars": [bars(own, name) if _has_bars(trace) else None for trace, own in groups],
         }

@@ -50,8 +50,8 @@ def front_page(data: Data, score_paths: Sequence[Path] = ()) -> str:
         "style": (_HERE / "page.css").read_text(encoding="utf-8"),
         "script": (_HERE / "page.js").read_text(encoding="utf-8"),
         "plotly": get_plotlyjs(),
-        # A name could end the script early.
-        "figures": json.dumps(figures, ensure_ascii=False, allow_nan=False).replace("</", "<\\/"),
+        # A name could end the script early, or with `<!--<script>` keep it from ending.
+        "figures": json.dumps(figures, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
     }
     page = (_HERE / "page.html").read_text(encoding="utf-8")
     # In one pass: a part may hold such braces itself.
@@ -62,9 +62,7 @@ def _front(data: Data, figures: dict[str, Figure]) -> str:
     figure = front_figure(data)
     choice = ""
     if figure["axes"]:
-        options = "".join(
-            f"<option value='{k}'>{html.escape(axis['name'])}</option>" for k, axis in enumerate(figure["axes"])
-        )
+        options = "".join(f"<option value='{k}'>{axis['name']}</option>" for k, axis in enumerate(figure["axes"]))
         second = options.replace("<option value='1'>", "<option value='1' selected>")
         choice = (
             f"<p class='axes'><label>across <select data-figure='front' data-axis='x'>{options}</select></label> "

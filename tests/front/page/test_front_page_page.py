@@ -68,6 +68,20 @@ def test_names_cannot_leave_their_place(tmp_path: Path) -> None:
     assert page.count("</script>") == 3
 
 
+@pytest.mark.slow
+@needs_chromium
+def test_names_are_shown_as_written(tmp_path: Path) -> None:
+    # Without the other two this opening keeps a script from ending; <b> is a tag to plotly.
+    path = front(tmp_path, experts=("<!--<script>", "<b>b</b>", "c")).files["html"]
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        expect(page.locator("#figure-front .legend")).to_be_visible()
+        expect(page.locator("#figure-front .xtitle")).to_have_text("likes <!--<script>")
+        page.get_by_label("across").select_option(label="likes <b>b</b>")
+        expect(page.locator("#figure-front .xtitle")).to_have_text("likes <b>b</b>")
+
+
 def test_same_bytes_and_what_lies_beside(tmp_path: Path) -> None:
     summary = front(tmp_path)
     assert front_page(summary.data) == front_page(summary.data)
