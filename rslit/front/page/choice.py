@@ -57,22 +57,29 @@ def choice_table(data: Data) -> str:
     if "skipped" in found:
         return ""
     rows = [_row(row, bold=True) for row in found["asked"]] + [_row(row, bold=False) for row in found["grid"]]
-    head = ["preference μ", "best λ", "its score", "λ nearest to μ", "its score", "difference"]
+    # λ and μ as numbers in the order of the experts, to leave room for the scores.
+    order = ", ".join(html.escape(name) for name in data["experts"])
+    head = ["preference μ", f"best λ ({order})", "its score", "λ nearest to μ", "its score", "difference"]
     caption = f"Unit: {found['unit']}; the best λ's score on items it was not chosen on ({found['folds']} folds)"
     return table(head, rows, caption)
 
 
 def _row(row: Mapping[str, Any], bold: bool) -> Sequence[Cell]:
-    mu = ", ".join(f"{html.escape(reward)} {weight:.3g}" for reward, weight in row["mu"].items())
+    mu = ", ".join(f"{weight:.3g}" for weight in row["mu"].values())
     texts = [
         f"<b>{mu}</b>" if bold else mu,
-        html.escape(row["best"].replace(",", ", ")),
+        _numbers(row["best"]),
         ranged(row["chosen"]),
-        html.escape(row["nearest"].replace(",", ", ")),
+        _numbers(row["nearest"]),
         ranged(row["at_mu"]),
         ranged(row["regret"]),
     ]
     return [(text, None) for text in texts]
+
+
+def _numbers(label: str) -> str:
+    """The coefficients of a label such as `risky=2/5,cautious=3/5`."""
+    return ", ".join(html.escape(part.rpartition("=")[2]) for part in label.split(","))
 
 
 def _layout(title: str, across: str, up: str) -> dict[str, Any]:

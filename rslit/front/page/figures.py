@@ -150,10 +150,10 @@ def slack_figures(data: Data) -> list[dict[str, Any]]:
              "hovertemplate": "%{text}<extra></extra>"},
         ]  # fmt: skip
         title = f"{reward}: {lmc['verdicts'][reward]}"
-        figures.append(
-            {"data": traces, "layout": _small(title, f"λ of {first}" if two else "soup, in the order of the table"),
-             "title": title}
-        )  # fmt: skip
+        layout = _small(title, f"λ of {first}" if two else "soup, in the order of the table")
+        if not two:
+            layout["xaxis"] = {**layout["xaxis"], "dtick": max(1, len(rows) // 8)}
+        figures.append({"data": traces, "layout": layout, "title": title})
     return figures
 
 

@@ -115,8 +115,8 @@ def _chosen(data: Data) -> Iterator[str]:
         )
     worse = sum(_sign(row["regret"]) > 0 for row in found["grid"])
     yield (
-        f"Setting λ = μ is surely worse than choosing λ on a score table for <b>{worse} of {len(found['grid'])}</b> "
-        "preferences."
+        f"Setting λ = μ loses against choosing λ on a score table for <b>{worse} of {len(found['grid'])}</b> "
+        "preferences (those whose interval, taken by itself, lies above 0)."
     )
 
 
