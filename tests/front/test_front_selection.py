@@ -50,7 +50,7 @@ def test_lam_is_mu_for_quadratic_rewards() -> None:
     steeper = select_lam(quadratic(0, 3.0), LAMS, MUS, DRAWS)
     pull = MUS * [1, 3]
     np.testing.assert_allclose(LAMS[steeper.best], pull / pull.sum(1, keepdims=True), atol=0.05 + 1e-9)
-    assert steeper.regret.estimate[3] > 0.1
+    assert steeper.regret.estimate[3] > 0.05
     assert steeper.regret.low[3] > 0
 
 
