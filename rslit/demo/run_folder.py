@@ -63,7 +63,14 @@ def find_sweep(folder: Path) -> Path:
         )
     if len(found) == 1:
         return found[0]
-    return max((inner for inner in found if (inner / _SCORES).is_file()), key=_soups, default=found[0])
+    poured = [inner for inner in found if (inner / _SCORES).is_file() and _not_poured(inner) is None]
+    return max(poured, key=_soups, default=found[0])
+
+
+def _not_poured(sweep: Path) -> str | None:
+    """The option by which a sweep's points are no soups that can be poured; None if there is none."""
+    given = (_config(sweep) or ("", {}))[1].get("model", {}).get("init_args", {})
+    return next((option for option in ("ensemble", "fisher") if given.get(option)), None)
 
 
 def _soups(sweep: Path) -> int:
@@ -83,6 +90,8 @@ def open_run(folder: Path) -> SweepRun:
     folder = find_sweep(folder)
     name, config = _config(folder) or ("", {})
     given = config["model"].get("init_args", {})
+    if (option := _not_poured(folder)) is not None:
+        raise RslitError(f"{folder}: is a sweep with {option}: true, whose points the page cannot pour; give another")
     _check_ingredients(folder / name, given)
     path = Path(given.get("out") or folder) / _SCORES
     table = read_scores(path)  # before the module, which may take long to build

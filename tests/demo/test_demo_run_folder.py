@@ -91,7 +91,13 @@ def test_several_sweeps(copied: Path) -> None:
     soups = table.frame[table.frame["kind"] == "soup"]
     write_scores(replace(table, frame=soups[soups["point"] == soups["point"].iloc[0]]), few / "scores.parquet")
     (shutil.copytree(copied / "sweep", copied / "stopped") / "scores.parquet").unlink()
+    ensembles = shutil.copytree(copied / "sweep", copied / "ensembles")
+    config = yaml.safe_load((ensembles / "config.yaml").read_text())
+    config["model"]["init_args"]["ensemble"] = True
+    (ensembles / "config.yaml").write_text(yaml.safe_dump(config))
     assert find_sweep(copied) == copied / "sweep"
+    with pytest.raises(RslitError, match="is a sweep with ensemble: true, whose points the page cannot pour"):
+        open_run(ensembles)
 
 
 def test_a_sweep_without_scores(copied: Path) -> None:
