@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -249,8 +250,10 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         option = f"{before[place - 1]} " if place and before[place - 1].startswith("-") else ""
         return f"another command ({option}'{before[place]}' is now '{after[place]}')"
     if before != after:
-        gone = " ".join(word for word in before if word not in after)
-        come = " ".join(word for word in after if word not in before)
+        # A word may be there twice (--list+ a --list+ b), so by place and not by name.
+        changes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+        gone = " ".join(word for kind, i, j, _, _ in changes if kind != "equal" for word in before[i:j])
+        come = " ".join(word for kind, _, _, i, j in changes if kind != "equal" for word in after[i:j])
         return f"another command ('{gone}' is now '{come}')"
     for file in sorted({*old["files"], *new["files"]}):
         if old["files"].get(file) != new["files"].get(file):

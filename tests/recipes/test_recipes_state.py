@@ -116,6 +116,7 @@ def test_a_changed_file_is_named(
     [
         ("--seed {seed}", "--seed 3", "another command (--seed '0' is now '3')"),
         ("--seed {seed}", "--seed {seed} --fast", "another command ('' is now '--fast')"),
+        ("--seed {seed}", "--seed {seed} --seed {seed}", "another command ('' is now '--seed 0')"),
         ("--seed {seed}", "", "another command ('--seed 0' is now '')"),
         ("two: {needs: [one],", "two: {needs: [one, alone],", "other needs (one, now alone, one)"),
     ],
