@@ -62,7 +62,7 @@ def draw_page(live: LiveSoup, player: Player) -> None:
 
 
 def expected_table(expected: Expected | None, soups: Front, start: Front | None) -> str:
-    """Rewards of the soup, of the initialisation and of each expert, as a table in Markdown: a row per reward.
+    """Rewards of the soup, of the initialisation and of each expert, as a table in Markdown.
 
     Args:
         expected: The soup's; None leaves it out.
@@ -81,9 +81,11 @@ def expected_table(expected: Expected | None, soups: Front, start: Front | None)
     if soups.has_experts():
         for name, index in zip(soups.experts, soups.expert_points(), strict=True):
             columns.append((f"expert {plain(name)}", [f"{value:.4g}" for value in soups.scores[index]]))
-    head = [name for name, _ in columns]
-    # Rewards are rows: there may be many, and the column beside the front is narrow.
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *zip(*(cells for _, cells in columns), strict=True)]
+    lines = [[name for name, _ in columns], *map(list, zip(*(cells for _, cells in columns), strict=True))]
+    # The column beside the front is narrow: a column per reward, whose intervals are wide, or one per policy.
+    if 120 * len(soups.rewards) < 170 + 75 * (len(columns) - 3):
+        lines = [list(line) for line in zip(*lines, strict=True)]
+    lines.insert(1, ["---", *["---:"] * (len(lines[0]) - 1)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

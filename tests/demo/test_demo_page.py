@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from demo_runs import SWEEPS
 from streamlit.testing.v1 import AppTest
@@ -15,10 +16,11 @@ from streamlit.testing.v1 import AppTest
 import rslit.demo
 from rslit.demo import server
 from rslit.demo.live import LiveSoup
-from rslit.demo.page import draw_page
+from rslit.demo.page import draw_page, expected_table
 from rslit.demo.players import player_of
 from rslit.demo.run_folder import open_run
 from rslit.errors import RslitError
+from rslit.front import Front
 from rslit.modules import TextModule
 
 Runs = Callable[[str], Path]
@@ -133,3 +135,22 @@ def test_a_simulator_without_bodies(runs: Runs) -> None:
     run.evaluator.module.env = PointEnvironment()
     with pytest.raises(RslitError, match="PointEnvironment does not say where its bodies are"):
         player_of(run)
+
+
+@pytest.mark.parametrize(("rewards", "experts", "down"), [(2, 2, "policies"), (3, 2, "rewards"), (5, 5, "rewards")])
+def test_the_table_takes_the_narrower_way(rewards: int, experts: int, down: str) -> None:
+    names, who = [f"r{k}" for k in range(rewards)], [f"e{n}" for n in range(experts)]
+    labels = [",".join(f"{name}={int(name == own)}" for name in who) for own in who]
+    scores = np.arange(experts * rewards, dtype=float).reshape(experts, rewards)
+    soups = Front(scores, lams=np.eye(experts), rewards=names, experts=who, labels=labels)
+    start = Front(scores[:1] - 1, rewards=names, labels=["initialisation"])
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in expected_table(None, soups, start).splitlines()
+    ]
+    assert set(rows.pop(1)) == {"---", "---:"}
+    if down == "rewards":
+        rows = [list(row) for row in zip(*rows, strict=True)]
+    assert rows[0] == ["", *names]
+    assert rows[1] == ["initialisation", *(f"{value - 1:.4g}" for value in scores[0])]
+    assert [row[0] for row in rows[2:]] == [f"expert {name}" for name in who]
+    assert rows[-1][1:] == [f"{value:.4g}" for value in scores[-1]]
