@@ -12,6 +12,7 @@ from itertools import combinations, cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rslit.errors import RslitError
 from rslit.front.front import Front
@@ -136,6 +137,8 @@ def draw_front(
     ax.margins(0.14)
     ax.grid(color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
+    shown = [front for front in (soup, morl, initialisation, trajectories, *others.values()) if front is not None]
+    _frame(ax, np.concatenate([front.scores[:, columns] for front in shown]))
     near = [front.scores[:, columns] for front in (morl, initialisation, *others.values()) if front is not None]
     name_points(ax, soup, columns, np.concatenate([np.empty((0, 2)), *near]))
     ax.spines[["top", "right"]].set_visible(False)
@@ -190,6 +193,16 @@ def _draw_points(
     ax.scatter(x[kept], y[kept], facecolors=colour, label=label, **style)
     if not kept.all():
         ax.scatter(x[~kept], y[~kept], facecolors="white", label=f"_{label}, dominated", **style)
+
+
+def _frame(ax: Axes, points: NDArray[np.float64]) -> None:
+    """Keeps the frame near the points (n, 2): bars that are far longer than the front is wide are cut."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    span = np.where(high > low, 0.5 * (high - low), np.inf)
+    ax.autoscale_view()
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    ax.set_xlim(max(left, low[0] - span[0]), min(right, high[0] + span[0]))
+    ax.set_ylim(max(bottom, low[1] - span[1]), min(top, high[1] + span[1]))
 
 
 def _draw_trajectories(ax: Axes, front: Front, columns: list[int], start: Front | None) -> None:

@@ -59,7 +59,8 @@ def front_figure(data: Data) -> dict[str, Any]:
         )  # fmt: skip
     for number, (name, other) in enumerate(data.get("beside", {}).items()):
         colour, symbol = OTHERS[number % len(OTHERS)]
-        groups.append((_markers(html.escape(name), colour, symbol, other["points"]), other["points"]))
+        # Their bars would crowd the front's; whoever points at one reads its interval.
+        groups.append(({**_markers(html.escape(name), colour, symbol, other["points"]), **_BARE}, other["points"]))
     traces = [
         {
             "type": "scatter",
@@ -74,13 +75,22 @@ def front_figure(data: Data) -> dict[str, Any]:
     layout = {
         **LAYOUT,
         "height": 480,
-        "xaxis": {**GRID, "title": {"text": html.escape(names[0])}},
-        "yaxis": {**GRID, "title": {"text": html.escape(names[1])}},
+        "xaxis": {
+            **GRID,
+            "title": {"text": html.escape(names[0])},
+            "range": _range([own for _, own in groups], names[0]),
+        },
+        "yaxis": {
+            **GRID,
+            "title": {"text": html.escape(names[1])},
+            "range": _range([own for _, own in groups], names[1]),
+        },
     }
     axes = [
         {
             "name": html.escape(name),
             "values": [estimates(own, name) for _, own in groups],
+            "range": _range([own for _, own in groups], name),
             "bars": [bars(own, name) if _has_bars(trace) else None for trace, own in groups],
         }
         for name in names
@@ -158,6 +168,7 @@ def slack_figures(data: Data) -> list[dict[str, Any]]:
 
 
 _QUIET: dict[str, Any] = {"hoverinfo": "skip"}
+_BARE: dict[str, Any] = {"meta": "no bars"}
 
 
 def _trajectories(data: Data) -> list[tuple[Trace, list[Point]]]:
@@ -190,9 +201,20 @@ def _bars(points: Sequence[Point], names: Sequence[str], trace: Trace) -> Trace:
     return {"error_x": {**bars(points, names[0]), **colour}, "error_y": {**bars(points, names[1]), **colour}}
 
 
+def _range(groups: Sequence[Sequence[Point]], reward: str) -> list[float]:
+    """An axis that holds all points, and their intervals unless these are far longer than the front is wide."""
+    scores = [point["scores"][reward] for own in groups for point in own]
+    low, high = (end(score["estimate"] for score in scores) for end in (min, max))
+    span = high - low or abs(high) or 1.0
+    below = min((score["low"] for score in scores if score["low"] is not None), default=low)
+    above = max((score["high"] for score in scores if score["high"] is not None), default=high)
+    reach = 0.5 * span
+    return [max(min(below, low), low - reach) - 0.06 * span, min(max(above, high), high + reach) + 0.06 * span]
+
+
 def _has_bars(trace: Trace) -> bool:
-    """Lines, ways and the experts' squares have none."""
-    return trace["mode"] == "markers" and "hoverinfo" not in trace
+    """Lines, ways, the experts' squares and soups beside the front have none."""
+    return trace["mode"] == "markers" and "hoverinfo" not in trace and "meta" not in trace
 
 
 def _by_first(data: Data, soups: Sequence[Point]) -> list[Point]:

@@ -18,7 +18,7 @@ for (const select of document.querySelectorAll("select[data-figure]")) {
       if (axis.bars[k]) change["error_" + side] = [{...place.data[k]["error_" + side], ...axis.bars[k]}];
       Plotly.restyle(place, change, [k]);
     });
-    Plotly.relayout(place, {[side + "axis.title.text"]: figures[name].axes[select.value].name, [side + "axis.autorange"]: true});
+    Plotly.relayout(place, {[side + "axis.title.text"]: axis.name, [side + "axis.range"]: axis.range});
   });
 }
 

@@ -68,7 +68,7 @@ def _front(data: Data, figures: dict[str, Figure]) -> str:
             f"<p class='axes'><label>across <select data-figure='front' data-axis='x'>{options}</select></label> "
             f"<label>up <select data-figure='front' data-axis='y'>{second}</select></label></p>"
         )
-    hollow = "Hollow points are dominated. Bars are intervals. Point at one to read it."
+    hollow = "Hollow points are dominated. Bars are intervals, cut where they leave the frame. Point at one to read it."
     return choice + _place(figures, "front", figure, "The front") + f"<p class='quiet'>{hollow}</p>"
 
 
