@@ -138,7 +138,7 @@ def check_sweep(path: Path, runs: VisionRuns, root: Path) -> None:
     frame = read_scores(run.folder / "scores.parquet").frame
     given = load(path)["model"]["init_args"]
     points = {"soup": len(given["lattice"]) if isinstance(given["lattice"], list) else 3, "initialisation": 1}
-    points |= {"morl": 1} if "model.init_args.morl+" in run.options else {}
+    points |= {"morl": len(run.morl)} if run.morl else {}
     assert frame.groupby("kind")["point"].nunique().to_dict() == points
     rewards = load(run.configs[0])["model"]["init_args"]["module"]["init_args"]["evaluation_rewards"]
     items = frame["item"].nunique()

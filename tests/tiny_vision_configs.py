@@ -104,6 +104,11 @@ class Run:
         mark = "model.init_args.ingredients."
         return {k.removeprefix(mark): Path(v) for k, v in self.options.items() if k.startswith(mark)}
 
+    @property
+    def morl(self) -> list[Path]:
+        """What a sweep's fronts are held against, the experts among them."""
+        return [Path(b) for a, b in zip(self.args, self.args[1:], strict=False) if a == "--model.init_args.morl+"]
+
     def ingredient(self, name: str = "last") -> Ingredient:
         """One of those that a training wrote."""
         return Ingredient.load(self.folder / "ingredients" / name)
