@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 
 from rslit.demo.expected import Expected
 from rslit.front import Front
-from rslit.front.plots import BLACK, BLUE, GREY, VERMILLION
+from rslit.front.page.marks import KINDS
+from rslit.front.plots import BLACK, BLUE, GREY
 
 __all__ = ["axes_of", "clicked", "front_figure"]
 
@@ -56,7 +57,7 @@ def front_figure(
             **_xy(at), mode="markers+text", name="experts", text=list(soups.experts), textposition="top center",
             marker=style, hoverinfo="skip", cliponaxis=False,
         )  # fmt: skip
-    for kind, (name, colour, symbol) in _BESIDE.items():
+    for kind, (name, colour, symbol) in KINDS.items():
         if kind in beside and not any(axis not in beside[kind].rewards for axis in axes):
             at, labels = _places(beside[kind], axes, None), list(beside[kind].labels)
             style = {"size": 11, "color": colour, "symbol": symbol}
@@ -91,7 +92,6 @@ def clicked(points: Sequence[Mapping[str, Any]], figure_points: int) -> int | No
 
 _QUIET: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False}
 _HOVER = "%{xaxis.title.text}: %{x:.4g}<br>%{yaxis.title.text}: %{y:.4g}<extra></extra>"
-_BESIDE = {"initialisation": ("initialisation", BLACK, "diamond"), "morl": ("MORL", VERMILLION, "triangle-up")}
 
 
 def _places(front: Front, axes: Sequence[str], lams: Any) -> Any:

@@ -15,13 +15,13 @@ from lightning.pytorch import LightningDataModule
 from rslit.errors import RslitError
 from rslit.front import Front, ScoreTable, read_scores
 from rslit.front.arrays import ScoreArray, score_array
+from rslit.front.page.runs import CONFIGS
 from rslit.lightning_cli import instantiate
 from rslit.modules import InterpolationEvaluator, SearchEvaluator
 
 __all__ = ["SweepRun", "find_sweep", "open_run"]
 
 _SCORES = "scores.parquet"
-_CONFIGS = ("config.yaml", "config.validate.yaml", "config.test.yaml")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def open_run(folder: Path) -> SweepRun:
 
 def _config(folder: Path) -> tuple[str, dict[str, Any]] | None:
     """Name and content of the configuration of the sweep that was run in a folder; None if none was."""
-    for name in _CONFIGS:
+    for name in CONFIGS:
         path = folder / name
         if not path.is_file():
             continue

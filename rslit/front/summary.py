@@ -119,15 +119,17 @@ class FrontSummary:
             return []
         lines = []
         for row in found["asked"]:
-            mu = ",".join(f"{reward}={weight:.3g}" for reward, weight in row["mu"].items())
             lines.append(
-                f"best λ for {mu}: {row['best']} (score {ranged(row['chosen'])}); λ = μ: {row['nearest']} "
+                f"best λ for {_mu(row)}: {row['best']} (score {ranged(row['chosen'])}); λ = μ: {row['nearest']} "
                 f"({ranged(row['at_mu'])})"
             )
         worst = max(found["grid"], key=lambda row: row["regret"]["estimate"])
-        mu = ",".join(f"{reward}={weight:.3g}" for reward, weight in worst["mu"].items())
-        lines.append(f"λ = μ loses at most {ranged(worst['regret'])}, at μ {mu} (best λ: {worst['best']})")
+        lines.append(f"λ = μ loses at most {ranged(worst['regret'])}, at μ {_mu(worst)} (best λ: {worst['best']})")
         return [*lines, f"unit of these: {found['unit']}"]
+
+
+def _mu(row: dict[str, Any]) -> str:
+    return ",".join(f"{reward}={weight:.3g}" for reward, weight in row["mu"].items())
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

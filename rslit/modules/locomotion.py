@@ -19,12 +19,13 @@ from rslit.errors import RslitError
 from rslit.modules.acting import play, unroll
 from rslit.modules.networks import DEFAULT_SCALE, GaussianPolicy, ValueNetwork
 from rslit.modules.rewarded import RewardedModule
+from rslit.modules.soup_policies import ensembled, stacked
 from rslit.objectives import clipped_policy_loss, gae, tanh_normal, value_loss, whiten
 from rslit.rewards import Reward, score
 from rslit.rollouts import Experience
 from rslit.samples import Samples
 from rslit.seeds import generator
-from rslit.soup import Lam, Soup, StackedSoup
+from rslit.soup import Lam, Soup
 
 __all__ = ["LocomotionModule"]
 
@@ -246,37 +247,14 @@ class LocomotionModule(RewardedModule):
         """All λ at once: M x B environments in one batch, the policies stacked."""
         if not self.batched_soups:
             return super().evaluate_soups(batch, seed, soup, lams)
-        stack = StackedSoup(soup, lams, prefix="net.")
-
-        def policy(observations: Tensor) -> tuple[Tensor, Tensor]:
-            return self.policy.distribution(stack.forward(self.policy.net, self.policy.normaliser(observations)))
-
-        self._take_statistics(soup)
-        return self._play(batch["seeds"], len(lams), policy, seed)
+        return self._play(batch["seeds"], len(lams), stacked(self.policy, soup, lams), seed)
 
     @torch.no_grad()
     def evaluate_ensembles(
         self, batch: Mapping[str, Tensor], seed: int, soup: Soup, lams: Sequence[Lam]
     ) -> list[Samples]:
         """The experts' outputs, from which location and scale of the actions come, are interpolated."""
-        experts = StackedSoup(
-            soup, [{name: float(name == own) for name in soup.names} for own in soup.names], prefix="net."
-        )
-        exact = [soup.coefficients(lam) for lam in lams]
-        weights = torch.tensor([[float(value) for value in lam.values()] for lam in exact], device=self.device)
-
-        def policy(observations: Tensor) -> tuple[Tensor, Tensor]:
-            every = self.policy.normaliser(observations).flatten(0, 1).expand(len(soup.names), -1, -1)
-            outputs = experts.forward(self.policy.net, every).view(len(soup.names), *observations.shape[:2], -1)
-            return self.policy.distribution(torch.einsum("mn,nmbo->mbo", weights.to(outputs), outputs))
-
-        self._take_statistics(soup)
-        return self._play(batch["seeds"], len(lams), policy, seed)
-
-    def _take_statistics(self, soup: Soup) -> None:
-        """Takes the experts' statistics of observations, not those of the policy that happens to be in the module."""
-        buffers = {k: v for k, v in next(iter(soup.states.values())).items() if k not in soup.trainable_keys}
-        self.policy.load_state_dict(buffers, strict=False)
+        return self._play(batch["seeds"], len(lams), ensembled(self.policy, soup, lams), seed)
 
     def _play(
         self, seeds: Tensor, copies: int, policy: Callable[[Tensor], tuple[Tensor, Tensor]], seed: int

@@ -55,14 +55,20 @@ class SearchEvaluator(InterpolationEvaluator):
         uniform: dict[str, Any] = dict.fromkeys(ingredients, Fraction(1, max(count, 1)))
         corners: list[dict[str, Any]] = [{name: int(name == own) for name in ingredients} for own in ingredients]
         super().__init__(
-            module, ingredients, [*corners, uniform], initialisation=initialisation, morl=morl, out=out, space=space
+            module,
+            ingredients,
+            [*corners, uniform],
+            initialisation=initialisation,
+            morl=morl,
+            out=out,
+            space=space,
+            budget=budget,
         )
         names = [reward.name for reward in module.evaluation_rewards]
         unknown = [name for name in preference or {} if name not in names]
         if unknown:
             raise RslitError(f"preference: '{unknown[0]}' is no evaluation reward; weigh {', '.join(names)}")
         self.preference = preference
-        self._search_budget = budget
         LamSearch(count, budget, self._weights())  # refuses before anything is loaded
         self._kept: list[tuple[Any, int]] = []
 
@@ -86,7 +92,7 @@ class SearchEvaluator(InterpolationEvaluator):
         assert self._loaded is not None, "setup loads"
         everything, begun, meta, seed = self._loaded
         points = list(begun)
-        search = LamSearch(len(self.ingredients), self._search_budget, self._weights())
+        search = LamSearch(len(self.ingredients), self.budget, self._weights())
         try:
             while (lam := search.ask()) is not None:
                 named = dict(zip(self.ingredients, lam, strict=True))

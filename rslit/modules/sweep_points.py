@@ -153,10 +153,6 @@ class SweepPoints:
 
 def distinct(lams: Sequence[dict[str, Fraction]]) -> tuple[list[dict[str, Fraction]], list[int]]:
     """The λ that differ, in order, and the place of each λ among them."""
-    kept: list[dict[str, Fraction]] = []
-    places = []
-    for lam in lams:
-        if lam not in kept:
-            kept.append(lam)
-        places.append(kept.index(lam))
-    return kept, places
+    found: dict[tuple[Fraction, ...], int] = {}
+    places = [found.setdefault(tuple(lam.values()), len(found)) for lam in lams]
+    return [lams[places.index(place)] for place in range(len(found))], places

@@ -79,7 +79,7 @@ def sweep(root: Path, ingredients: dict[str, str], *, verb: str = "validate", **
         default_root_dir=root,
     )
     data = LocomotionDataModule(eval_episodes=EPISODES, eval_batch_size=PER_BATCH, eval_seed=FIRST)
-    evaluator = InterpolationEvaluator(module, ingredients, **kwargs)
+    evaluator = kwargs.pop("evaluator", InterpolationEvaluator)(module, ingredients, **kwargs)
     getattr(trainer, verb)(evaluator, data, verbose=False)
     return read_scores(Path(kwargs.get("out") or root) / "scores.parquet")
 

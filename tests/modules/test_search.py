@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from lightning.pytorch import Trainer
-from test_interpolation import START, ingredient, policy, state, sweep
+from test_interpolation import START, ingredient, state, sweep
 
 from rslit.cli import main
-from rslit.datamodules import LocomotionDataModule
 from rslit.errors import RslitError
 from rslit.front import Front, ScoreTable, read_scores
 from rslit.modules import SearchEvaluator
@@ -26,17 +24,7 @@ def three(tmp_path: Path) -> dict[str, str]:
 
 
 def search(root: Path, ingredients: dict[str, str], **kwargs: Any) -> ScoreTable:
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=root,
-    )
-    data = LocomotionDataModule(num_envs=2, eval_episodes=5, eval_batch_size=3, eval_seed=100)
-    trainer.validate(SearchEvaluator(policy(), ingredients, **kwargs), data, verbose=False)
-    return read_scores(root / "scores.parquet")
+    return sweep(root, ingredients, evaluator=SearchEvaluator, **kwargs)
 
 
 def test_no_more_than_the_budget_and_the_same_scores_as_a_sweep(three: dict[str, str], tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 import submitit
 
 from rslit.errors import RslitError
-from rslit.recipes import submission
 from rslit.recipes.state import read_state
 
 RECIPE = """
@@ -153,18 +152,30 @@ def test_through_submitits_own_slurm_executor(
     assert "bad: failed (exit code 3)" in output
 
 
-@pytest.mark.slow
-def test_a_killed_runner_finds_its_slurm_jobs_again(
+@pytest.fixture
+def ticking(
     write: Callable[..., Path],
     root: Path,
-    start: Start,
     slurm: Path,
     spawn: Callable[..., subprocess.Popen[str]],
     wait_for: Callable[..., None],
-) -> None:
+) -> tuple[Path, subprocess.Popen[str]]:
+    """A recipe of one stage of some five seconds on the fake Slurm, and its runner; the stage is under way."""
     path = write("name: a\nstages:\n  s: {run: 'fit --folder {s} --ticks 100 --tick 0.05'}")
     runner = spawn(path, cluster="slurm")
     wait_for((root / "s" / "ticks").exists)
+    return path, runner
+
+
+@pytest.mark.slow
+def test_a_killed_runner_finds_its_slurm_jobs_again(
+    root: Path,
+    start: Start,
+    slurm: Path,
+    ticking: tuple[Path, subprocess.Popen[str]],
+    wait_for: Callable[..., None],
+) -> None:
+    path, runner = ticking
     wait_for((root / ".submitit" / "s.json").exists)
     runner.kill()
     runner.wait()
@@ -179,15 +190,9 @@ def test_a_killed_runner_finds_its_slurm_jobs_again(
 
 @pytest.mark.slow
 def test_a_preempted_stage_is_requeued_and_goes_on(
-    write: Callable[..., Path],
-    root: Path,
-    slurm: Path,
-    spawn: Callable[..., subprocess.Popen[str]],
-    wait_for: Callable[..., None],
+    root: Path, slurm: Path, ticking: tuple[Path, subprocess.Popen[str]]
 ) -> None:
-    path = write("name: a\nstages:\n  s: {run: 'fit --folder {s} --ticks 100 --tick 0.05'}")
-    runner = spawn(path, cluster="slurm")
-    wait_for((root / "s" / "ticks").exists)
+    _, runner = ticking
     child = int((root / "s" / "pid").read_text())
     job = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(job, signal.SIGUSR2)  # what Submitit asks Slurm to send before it takes a job away
@@ -240,60 +245,6 @@ def test_no_slurm_here(write: Callable[..., Path], start: Start, monkeypatch: py
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RslitError, match='--cluster slurm: Could not detect "srun"'):
         start(write("name: a\nstages:\n  s: {run: fit}"), cluster="slurm")
-
-
-@pytest.mark.parametrize(
-    ("visible", "listed", "jobs", "expected"),
-    [
-        (None, "", 2, [None]),
-        (None, "GPU 0: H100\n", 2, [None]),
-        (None, "GPU 0: H100\nGPU 1: H100\n", 3, ["0", "1", "0"]),
-        ("", "GPU 0: H100\nGPU 1: H100\n", 2, [""]),
-        ("5", "", 2, ["5"]),
-        ("4,7", "", 2, ["4", "7"]),
-    ],
-)
-def test_jobs_share_out_the_gpus(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    visible: str | None,
-    listed: str,
-    jobs: int,
-    expected: list[str | None],
-) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\nprintf '{listed}'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    environs = submission._local_environs(jobs)
-    assert [environ["CUDA_VISIBLE_DEVICES"] for environ in environs] == expected
-
-
-@pytest.mark.parametrize(("set_by_user", "cores", "expected"), [(None, 8, "2"), (None, 2, "1"), ("5", 8, "5")])
-def test_jobs_share_out_the_cores(
-    monkeypatch: pytest.MonkeyPatch, set_by_user: str | None, cores: int, expected: str
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if set_by_user is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", set_by_user)
-    assert submission._local_environs(4)[0]["OMP_NUM_THREADS"] == expected
-
-
-def test_parallel_jobs_see_the_runners_gpus_and_have_time(
-    write: Callable[..., Path], root: Path, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
-    stages = "".join(f"  {name}: {{run: 'fit --folder {{{name}}} --ticks 30'}}\n" for name in ("left", "right"))
-    assert start(write(f"name: a\nstages:\n{stages}"), jobs=2)[0] == 0
-    environs = [json.loads((root / name / "environ.json").read_text()) for name in ("left", "right")]
-    assert [environ["CUDA_VISIBLE_DEVICES"] for environ in environs] == ["6", "7"]
-    # Submitit's own limit would be two minutes.
-    assert int(environs[0]["SUBMITIT_LOCAL_TIMEOUT_S"]) == 365 * 24 * 3600
 
 
 def test_the_default_run_does_not_import_submitit(write: Callable[..., Path], root: Path) -> None:

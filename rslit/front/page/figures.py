@@ -5,9 +5,22 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
-from rslit.front.page.marks import GRID, KINDS, LAYOUT, OTHERS, Trace, bars, estimates, hover, label, of_kind
+from rslit.front.page.marks import (
+    GRID,
+    KINDS,
+    LAYOUT,
+    OTHERS,
+    Trace,
+    bars,
+    error_bars,
+    estimates,
+    hover,
+    label,
+    of_kind,
+    small_layout,
+)
 from rslit.front.paths import paths
 from rslit.front.plots import BLUE, GREY, SKY
 
@@ -15,6 +28,14 @@ __all__ = ["experts_of", "front_figure", "lam_figures", "slack_figures"]
 
 Data = Mapping[str, Any]
 Point = Mapping[str, Any]
+
+
+class _Group(NamedTuple):
+    """A trace, the points that it draws, and whether with their intervals."""
+
+    trace: Trace
+    points: list[Point]
+    bars: bool = False
 
 
 def experts_of(data: Data) -> list[Point]:
@@ -33,25 +54,25 @@ def front_figure(data: Data) -> dict[str, Any]:
     """
     soups, experts = of_kind(data["points"], "soup"), experts_of(data)
     names = list(data["rewards"])
-    groups: list[tuple[Trace, list[Point]]] = []
+    groups: list[_Group] = []
     if experts:
         style = {"mode": "lines", "line": {"color": GREY, "dash": "dash", "width": 1.2}, **_QUIET}
         for number, pair in enumerate(combinations(experts, 2)):
             legend = {"name": "interpolated scores", "showlegend": number == 0, "legendgroup": "chord"}
-            groups.append(({**style, **legend}, list(pair)))
+            groups.append(_Group({**style, **legend}, list(pair)))
     if len(data["experts"]) == 2:
         line = {"mode": "lines", "line": {"color": BLUE, "width": 1.6}, "showlegend": False, **_QUIET}
-        groups.append((line, _by_first(data, soups)))
+        groups.append(_Group(line, _by_first(data, soups)))
     groups += _trajectories(data)
     for kind, (name, colour, symbol) in KINDS.items():
         own = of_kind(data["points"], kind)
         if own:
-            groups.append((_markers(name, colour, symbol, own), own))
+            groups.append(_Group(_markers(name, colour, symbol, own), own, bars=True))
     if experts:
         marker = {"size": 19, "symbol": "square-open", "color": BLUE, "line": {"width": 1.6}}
         texts = [html.escape(name) for name in data["experts"]]
         groups.append(
-            (
+            _Group(
                 {"mode": "markers+text", "name": "experts", "text": texts, "textposition": "top center",
                  "marker": marker, "cliponaxis": False, **_QUIET},
                 experts,
@@ -60,41 +81,30 @@ def front_figure(data: Data) -> dict[str, Any]:
     for number, (name, other) in enumerate(data.get("beside", {}).items()):
         colour, symbol = OTHERS[number % len(OTHERS)]
         # Their bars would crowd the front's; whoever points at one reads its interval.
-        groups.append(({**_markers(html.escape(name), colour, symbol, other["points"]), **_BARE}, other["points"]))
-    traces = [
+        groups.append(_Group(_markers(html.escape(name), colour, symbol, other["points"]), other["points"]))
+    axes = [
         {
-            "type": "scatter",
-            **trace,
-            "x": estimates(own, names[0]),
-            "y": estimates(own, names[1]),
-            **_bars(own, names, trace),
+            "name": html.escape(name),
+            "values": [estimates(group.points, name) for group in groups],
+            "bars": [bars(group.points, name) if group.bars else None for group in groups],
+            "range": _range(groups, name),
         }
-        for trace, own in groups
+        for name in names
+    ]
+    across, up, *_ = axes
+    traces = [
+        {"type": "scatter", **group.trace, "x": x, "y": y, **_coloured(group.trace, left, right)}
+        for group, x, y, left, right in zip(
+            groups, across["values"], up["values"], across["bars"], up["bars"], strict=True
+        )
     ]
     surfaces = _attained(data) if len(names) == 2 else []
     layout = {
         **LAYOUT,
         "height": 480,
-        "xaxis": {
-            **GRID,
-            "title": {"text": html.escape(names[0])},
-            "range": _range([own for _, own in groups], names[0]),
-        },
-        "yaxis": {
-            **GRID,
-            "title": {"text": html.escape(names[1])},
-            "range": _range([own for _, own in groups], names[1]),
-        },
+        "xaxis": {**GRID, "title": {"text": across["name"]}, "range": across["range"]},
+        "yaxis": {**GRID, "title": {"text": up["name"]}, "range": up["range"]},
     }
-    axes = [
-        {
-            "name": html.escape(name),
-            "values": [estimates(own, name) for _, own in groups],
-            "range": _range([own for _, own in groups], name),
-            "bars": [bars(own, name) if _has_bars(trace) else None for trace, own in groups],
-        }
-        for name in names
-    ]
     return {"data": [*traces, *surfaces], "layout": layout, "axes": axes if len(names) > 2 else []}
 
 
@@ -131,7 +141,7 @@ def lam_figures(data: Data) -> list[dict[str, Any]]:
                  "name": "initialisation", **_QUIET}
             )  # fmt: skip
         traces.append(_along(lams, soups, reward))
-        figures.append({"data": traces, "layout": _small(reward, f"λ of {first}"), "title": reward})
+        figures.append({"data": traces, "layout": small_layout(reward, f"λ of {first}"), "title": reward})
     return figures
 
 
@@ -146,7 +156,6 @@ def slack_figures(data: Data) -> list[dict[str, Any]]:
     x = [place[row["point"]]["lam"][first] if two else number + 1 for number, row in enumerate(rows)]
     for reward in data["rewards"]:
         slack = [row["slack"][reward] for row in rows]
-        fake = [{"scores": {reward: one}} for one in slack]
         margin = lmc["margin"][reward]
         ends = [min(x), max(x)]
         grey = {"color": GREY, "width": 1.2}
@@ -154,13 +163,13 @@ def slack_figures(data: Data) -> list[dict[str, Any]]:
             {"type": "scatter", "x": ends, "y": [0, 0], "mode": "lines", "line": grey, **_QUIET},
             {"type": "scatter", "x": ends, "y": [-margin, -margin], "mode": "lines", "line": {**grey, "dash": "dash"},
              **_QUIET},
-            {"type": "scatter", "x": x, "y": [one["estimate"] for one in slack], "error_y": bars(fake, reward),
+            {"type": "scatter", "x": x, "y": [one["estimate"] for one in slack], "error_y": error_bars(slack),
              "mode": "markers", "marker": {"size": 9, "color": BLUE}, "name": "soups",
              "text": [f"<b>{label(row)}</b><br>{one['estimate']:+.3g}" for row, one in zip(rows, slack, strict=True)],
              "hovertemplate": "%{text}<extra></extra>"},
         ]  # fmt: skip
         title = f"{reward}: {lmc['verdicts'][reward]}"
-        layout = _small(title, f"λ of {first}" if two else "soup, in the order of the table")
+        layout = small_layout(title, f"λ of {first}" if two else "soup, in the order of the table")
         if not two:
             layout["xaxis"] = {**layout["xaxis"], "dtick": max(1, len(rows) // 8)}
         figures.append({"data": traces, "layout": layout, "title": title})
@@ -168,10 +177,9 @@ def slack_figures(data: Data) -> list[dict[str, Any]]:
 
 
 _QUIET: dict[str, Any] = {"hoverinfo": "skip"}
-_BARE: dict[str, Any] = {"meta": "no bars"}
 
 
-def _trajectories(data: Data) -> list[tuple[Trace, list[Point]]]:
+def _trajectories(data: Data) -> list[_Group]:
     """The way of each expert from the initialisation."""
     points = of_kind(data["points"], "trajectory")
     groups = []
@@ -182,7 +190,7 @@ def _trajectories(data: Data) -> list[tuple[Trace, list[Point]]]:
             "line": {"color": SKY, "width": 1.2}, "marker": {"size": 5, "color": SKY}, "text": hover(way),
             "hovertemplate": "%{text}<extra></extra>",
         }  # fmt: skip
-        groups.append((trace, way))
+        groups.append(_Group(trace, way))
     return groups
 
 
@@ -194,27 +202,23 @@ def _markers(name: str, colour: str, symbol: str, points: Sequence[Point]) -> Tr
     }  # fmt: skip
 
 
-def _bars(points: Sequence[Point], names: Sequence[str], trace: Trace) -> Trace:
-    if not _has_bars(trace):
+def _coloured(trace: Trace, across: Any, up: Any) -> Trace:
+    """The bars of a trace, if it has any, in its colour."""
+    if across is None:
         return {}
     colour = {"color": trace["marker"]["line"]["color"] + "80"}
-    return {"error_x": {**bars(points, names[0]), **colour}, "error_y": {**bars(points, names[1]), **colour}}
+    return {"error_x": {**across, **colour}, "error_y": {**up, **colour}}
 
 
-def _range(groups: Sequence[Sequence[Point]], reward: str) -> list[float]:
+def _range(groups: Sequence[_Group], reward: str) -> list[float]:
     """An axis that holds all points, and their intervals unless these are far longer than the front is wide."""
-    scores = [point["scores"][reward] for own in groups for point in own]
+    scores = [point["scores"][reward] for group in groups for point in group.points]
     low, high = (end(score["estimate"] for score in scores) for end in (min, max))
     span = high - low or abs(high) or 1.0
     below = min((score["low"] for score in scores if score["low"] is not None), default=low)
     above = max((score["high"] for score in scores if score["high"] is not None), default=high)
     reach = 0.5 * span
     return [max(min(below, low), low - reach) - 0.06 * span, min(max(above, high), high + reach) + 0.06 * span]
-
-
-def _has_bars(trace: Trace) -> bool:
-    """Lines, ways, the experts' squares and soups beside the front have none."""
-    return trace["mode"] == "markers" and "hoverinfo" not in trace and "meta" not in trace
 
 
 def _by_first(data: Data, soups: Sequence[Point]) -> list[Point]:
@@ -237,18 +241,6 @@ def _along(lams: Sequence[float], soups: Sequence[Point], reward: str) -> Trace:
         "line": {"color": BLUE, "width": 1.6}, "marker": {"size": 8, "color": BLUE},
         "text": hover(soups), "hovertemplate": "%{text}<extra></extra>",
     }  # fmt: skip
-
-
-def _small(title: str, across: str) -> dict[str, Any]:
-    return {
-        **LAYOUT,
-        "height": 300,
-        "showlegend": False,
-        "title": {"text": html.escape(title), "font": {"size": 14}},
-        "margin": {"l": 8, "r": 12, "t": 40, "b": 8},
-        "xaxis": {**GRID, "title": {"text": html.escape(across)}},
-        "yaxis": GRID,
-    }
 
 
 def _attained(data: Data) -> list[Trace]:

@@ -14,7 +14,20 @@ from rslit.front.numbers import ranged
 from rslit.front.plots import BLACK, BLUE, VERMILLION
 from rslit.front.plots import OTHERS as _OTHERS
 
-__all__ = ["GRID", "KINDS", "LAYOUT", "OTHERS", "Trace", "bars", "estimates", "hover", "label", "of_kind"]
+__all__ = [
+    "GRID",
+    "KINDS",
+    "LAYOUT",
+    "OTHERS",
+    "Trace",
+    "bars",
+    "error_bars",
+    "estimates",
+    "hover",
+    "label",
+    "of_kind",
+    "small_layout",
+]
 
 Trace = dict[str, Any]
 Point = Mapping[str, Any]
@@ -71,8 +84,12 @@ def estimates(points: Sequence[Point], reward: str) -> list[float | None]:
 
 def bars(points: Sequence[Point], reward: str) -> dict[str, Any]:
     """The points' intervals of a reward as plotly's error bars."""
-    scores = [point["scores"][reward] for point in points]
-    known = all(score["low"] is not None for score in scores)
+    return error_bars([point["scores"][reward] for point in points])
+
+
+def error_bars(numbers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Intervals around their estimates as plotly's error bars; hidden unless every one is known."""
+    known = all(one["low"] is not None for one in numbers)
     return {
         "type": "data",
         "visible": known,
@@ -80,6 +97,19 @@ def bars(points: Sequence[Point], reward: str) -> dict[str, Any]:
         "thickness": 1,
         "width": 0,
         # Rounding can leave an end a hair on the wrong side.
-        "array": [max(score["high"] - score["estimate"], 0) for score in scores] if known else [],
-        "arrayminus": [max(score["estimate"] - score["low"], 0) for score in scores] if known else [],
+        "array": [max(one["high"] - one["estimate"], 0) for one in numbers] if known else [],
+        "arrayminus": [max(one["estimate"] - one["low"], 0) for one in numbers] if known else [],
+    }
+
+
+def small_layout(title: str, across: str, up: str = "") -> dict[str, Any]:
+    """The layout of one of several small figures side by side."""
+    return {
+        **LAYOUT,
+        "height": 300,
+        "showlegend": False,
+        "title": {"text": html.escape(title), "font": {"size": 14}},
+        "margin": {"l": 8, "r": 12, "t": 40, "b": 8},
+        "xaxis": {**GRID, "title": {"text": html.escape(across)}},
+        "yaxis": {**GRID, "title": {"text": html.escape(up)}},
     }

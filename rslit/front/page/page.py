@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rslit.front.page.choice import choice_figures, choice_table
 from rslit.front.page.figures import front_figure, lam_figures, slack_figures
 from rslit.front.page.many import parallel_figure, spider_figure, ternary_figures
 from rslit.front.page.runs import configurations, samples
+from rslit.front.page.selection import selection_figures, selection_table
 from rslit.front.page.tables import (
     beside_table,
     cost_table,
@@ -97,8 +97,8 @@ def _slack(data: Data, figures: dict[str, Figure]) -> str:
     return f"<p class='quiet'>{text}</p>{_grid(figures, 'slack', found)}"
 
 
-def _choice(data: Data, figures: dict[str, Figure]) -> str:
-    return _grid(figures, "choice", choice_figures(data)) + choice_table(data)
+def _selection(data: Data, figures: dict[str, Figure]) -> str:
+    return _grid(figures, "selection", selection_figures(data)) + selection_table(data)
 
 
 def _tables(data: Data, figures: dict[str, Figure]) -> str:
@@ -115,7 +115,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Data, dict[str, Figure]], str]], ...] = (
     ("Each reward over λ", _along),
     ("All rewards together", _many),
     ("Linear mode connectivity", _slack),
-    ("Which λ for whom", _choice),
+    ("Which λ for whom", _selection),
     ("Numbers", _tables),
     ("Notes", _notes),
 )

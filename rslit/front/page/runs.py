@@ -6,10 +6,12 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["configurations", "samples"]
+__all__ = ["CONFIGS", "configurations", "samples"]
 
 _PAGES = {"samples": "Answers", "episodes": "Episodes"}  # what a sweep's callbacks write, by folder
-_CONFIGS = ("config.yaml", "config.validate.yaml", "config.test.yaml")
+CONFIGS = ("config.yaml", "config.validate.yaml", "config.test.yaml")
+"""Where a run keeps its configuration: a second verb in one folder writes its own."""
+
 _MOST_BYTES = 8 * 2**20
 
 
@@ -44,7 +46,7 @@ def configurations(score_paths: Sequence[Path]) -> str:
     """The configuration of each sweep, folded."""
     parts = []
     for path in score_paths:
-        config = next((path.parent / name for name in _CONFIGS if (path.parent / name).is_file()), None)
+        config = next((path.parent / name for name in CONFIGS if (path.parent / name).is_file()), None)
         if config is not None:
             text = html.escape(config.read_text(encoding="utf-8", errors="replace"))
             parts.append(f"<details><summary>{html.escape(str(config))}</summary><pre>{text}</pre></details>")

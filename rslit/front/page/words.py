@@ -77,12 +77,7 @@ def _against_morl(data: Data) -> Iterator[str]:
     if "skipped" in found:
         yield f"Soup and MORL were not compared as fronts: {html.escape(found['skipped'])}."
     elif found:
-        judged = {
-            1: "covers more than MORL's",
-            -1: "covers less than MORL's",
-            0: "covers as much as MORL's, as far as the data can tell",
-        }[_sign(found["difference"])]
-        costs = data["costs"]
+        judged, costs = _covers(found["difference"], "MORL's"), data["costs"]
         yield (
             f"The soup's front <b>{judged}</b>, {_count(found['points'], 'point')} each: difference of hypervolumes "
             f"{_signed(found['difference'])}. Per seed the soup took "
@@ -96,11 +91,8 @@ def _beside(data: Data) -> Iterator[str]:
         if "skipped" in difference:
             yield f"Not compared with <b>{html.escape(name)}</b> as a front: {html.escape(difference['skipped'])}."
             continue
-        judged = {1: "covers more than", -1: "covers less than", 0: "covers as much, as far as the data can tell, as"}
-        yield (
-            f"The soup's front {judged[_sign(difference)]} that of <b>{html.escape(name)}</b>: difference of "
-            f"hypervolumes {_signed(difference)}."
-        )
+        judged = _covers(difference, f"that of <b>{html.escape(name)}</b>")
+        yield f"The soup's front {judged}: difference of hypervolumes {_signed(difference)}."
 
 
 def _chosen(data: Data) -> Iterator[str]:
@@ -126,6 +118,14 @@ def _caveats(data: Data) -> Iterator[str]:
             "<b>One training seed</b>: intervals say what other items would change, not what another training would. "
             "Give score tables of several seeds to know that."
         )
+
+
+def _covers(difference: Mapping[str, Any], whose: str) -> str:
+    return {
+        1: f"covers more than {whose}",
+        -1: f"covers less than {whose}",
+        0: f"covers as much as {whose}, as far as the data can tell",
+    }[_sign(difference)]
 
 
 def _sign(numbers: Mapping[str, Any]) -> int:

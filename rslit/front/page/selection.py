@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rslit.front.numbers import ranged
-from rslit.front.page.marks import GRID, LAYOUT
+from rslit.front.page.marks import error_bars, small_layout
 from rslit.front.page.tables import Cell, table
 from rslit.front.plots import BLUE, GREY
 
-__all__ = ["choice_figures", "choice_table"]
+__all__ = ["selection_figures", "selection_table"]
 
 Data = Mapping[str, Any]
 
 
-def choice_figures(data: Data) -> list[dict[str, Any]]:
+def selection_figures(data: Data) -> list[dict[str, Any]]:
     """Of two experts: the best λ over μ beside the line λ = μ, and what λ = μ loses."""
     found = data["selection"]
     if "skipped" in found or len(data["experts"]) != 2:
@@ -35,23 +35,17 @@ def choice_figures(data: Data) -> list[dict[str, Any]]:
         "name": "λ = μ", "hoverinfo": "skip",
     }  # fmt: skip
     regret = [row["regret"] for row in rows]
-    known = all(one["low"] is not None for one in regret)
-    bars = {
-        "type": "data", "symmetric": False, "visible": known, "thickness": 1, "width": 0,
-        "array": [max(one["high"] - one["estimate"], 0) for one in regret] if known else [],
-        "arrayminus": [max(one["estimate"] - one["low"], 0) for one in regret] if known else [],
-    }  # fmt: skip
     lost = {
-        "type": "scatter", "x": mu, "y": [one["estimate"] for one in regret], "error_y": bars, "mode": "markers",
-        "marker": marker, "name": "chosen λ minus λ = μ", "text": [ranged(one) for one in regret],
+        "type": "scatter", "x": mu, "y": [one["estimate"] for one in regret], "error_y": error_bars(regret),
+        "mode": "markers", "marker": marker, "name": "chosen λ minus λ = μ", "text": [ranged(one) for one in regret],
         "hovertemplate": "%{text}<extra></extra>",
     }  # fmt: skip
     none = {**same, "y": [0, 0]}
     made = ((f"best λ of {first}", [same, best], "λ"), ("what λ = μ loses", [none, lost], ""))
-    return [{"data": traces, "layout": _layout(title, across, up), "title": title} for title, traces, up in made]
+    return [{"data": traces, "layout": small_layout(title, across, up), "title": title} for title, traces, up in made]
 
 
-def choice_table(data: Data) -> str:
+def selection_table(data: Data) -> str:
     """A row per preference: the best λ with its cross-validated score, λ = μ, and the difference."""
     found = data["selection"]
     if "skipped" in found:
@@ -80,11 +74,3 @@ def _row(row: Mapping[str, Any], bold: bool) -> Sequence[Cell]:
 def _numbers(label: str) -> str:
     """The coefficients of a label such as `risky=2/5,cautious=3/5`."""
     return ", ".join(html.escape(part.rpartition("=")[2]) for part in label.split(","))
-
-
-def _layout(title: str, across: str, up: str) -> dict[str, Any]:
-    return {
-        **LAYOUT, "height": 320, "showlegend": False, "title": {"text": html.escape(title), "font": {"size": 14}},
-        "margin": {"l": 8, "r": 12, "t": 40, "b": 8}, "xaxis": {**GRID, "title": {"text": html.escape(across)}},
-        "yaxis": {**GRID, "title": {"text": up}},
-    }  # fmt: skip
