@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraint
 # Whose page `make demo` opens.
 RUN ?= runs/halfcheetah
 
+# Processes that share the tests, a file to a process.
+JOBS ?= 2
+
 # Drawn scenes and small fresh models; made once.
 SCENES = $(BIN)/python -m rslit.scenes models/scenes/world --train 4000 --val 600 --test 1000 && \
 	$(BIN)/python -m rslit.scenes.models models/scenes/world models/scenes --easy-vqa
@@ -52,14 +55,14 @@ demo: $(VENV)/.demo  ## the page of finished runs: make demo RUN=runs/halfcheeta
 	@$(BIN)/rslit demo $(RUN)
 
 test: $(VENV)/.dev  ## all tests; those of the page in a browser need Chromium (make browser), else they are skipped
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 browser:  ## Chromium for the tests of the page, on Debian or Ubuntu, as root
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 
 check: lint  ## what a commit must pass: lint, format, types, fast tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
