@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,28 @@ def label(path: Path) -> str:
 def rewards_of(path: Path) -> list[Path]:
     """The overlays of rewards/ beside a file."""
     return sorted((path.parent / "rewards").glob("*.yaml"))
+
+
+def of_a_run(recipe: Recipe) -> list[str]:
+    """The stages of another recipe's run that a study's stages take: it names the run's folder `{run}`."""
+    words = "\n".join(word for stage in recipe.stages.values() for word in stage.run)
+    return sorted(set(re.findall(r"\{run\}/([^/\n]+)", words)))
+
+
+def check_study(front: Path, experts: set[str]) -> None:
+    """The front that a study leaves: all that it sets beside the soups of the recipe's run, over its own experts."""
+    data = json.loads((front / "front.json").read_text())
+    assert set(data["experts"]) == experts
+    beside = data["beside"]
+    assert set(beside) - {"ensembles"} == {"wise", "one-reward", "beyond"}
+    assert "initialisation" in beside["wise"]["experts"]
+    assert set(beside["wise"]["experts"]) & experts
+    assert beside["one-reward"]["experts"] == ["first", "second"]
+    assert all(set(other["experts"]) == experts for name, other in beside.items() if name in ("beyond", "ensembles"))
+    assert min(min(point["lam"].values()) for point in beside["beyond"]["points"]) < 0
+    for name, other in beside.items():
+        assert set(other["soup_minus"]) >= {"estimate", "low", "high"}, name
+        assert other["space"] == ("predictions" if name == "ensembles" else data["space"])
 
 
 def run_recipe(path: Path, root: Path, **settings: str) -> None:

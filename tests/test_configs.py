@@ -36,6 +36,8 @@ def kind_of(path: Path) -> Kind | None:
         return run_sweep
     if set(config) == {"model"} and set(given) == {"reward"}:
         return run_overlay
+    if set(config) == {"model"} and "optimizer" in given:
+        return run_settings
     if "data" in config and "reward" in given:
         return run_complete
     if "data" in config and "env" in given and rewards_of(path):
@@ -98,6 +100,18 @@ def run_overlay(path: Path, root: Path) -> None:
         weighed = [r["init_args"]["name"] for r in reward["rewards"]]
         assert ingredient.info.config["mu"] == dict(zip(weighed, reward["weights"], strict=True))
         assert set(weighed) <= set(ingredient.info.scores)
+
+
+def run_settings(path: Path, root: Path) -> None:
+    """Hyper-parameters on the expert.yaml above them; the first are its own."""
+    expert = path.parent.parent / "expert.yaml"
+    fit(root, expert, rewards_of(expert)[0], path)
+    done = yaml.safe_load((root / "config.yaml").read_text())["model"]["init_args"]
+    given, own = load(path)["model"]["init_args"], load(expert)["model"]["init_args"]
+    assert all(done[key] == value for key, value in given.items() if key != "optimizer")
+    assert done["optimizer"]["init_args"].items() >= given["optimizer"]["init_args"].items()
+    if path.stem == "1":
+        assert given.items() <= {"entropy_coefficient": 1e-3, **own}.items()
 
 
 def run_sweep(path: Path, root: Path) -> None:

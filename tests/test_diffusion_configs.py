@@ -28,7 +28,7 @@ from tiny_diffusion_configs import (
     write_head,
     write_hub,
 )
-from tiny_vision_configs import Run, name_of
+from tiny_vision_configs import Run, check_beyond, check_study_of_a_run, name_of
 
 from rslit.cli import main
 from rslit.diffusion.image_folder import INDEX, REWARDS, image_text, read_index, read_rewards
@@ -64,7 +64,9 @@ def kind_of(path: Path) -> Callable[[Path, DiffusionRuns, Path], None] | None:
     config = load(path)
     given = config.get("model", {}).get("init_args", {})
     if "stages" in config:
-        return check_recipe
+        return check_study_of_a_run if "run" in config["vars"] else check_recipe
+    if "extrapolate" in given:
+        return check_beyond
     if "lattice" in given:
         return check_sweep
     if set(config) == {"model"} and set(given) == {"reward"}:
@@ -439,7 +441,8 @@ def test_refused(
 
 def test_recipes_have_a_stage_for_every_file() -> None:
     for folder in (PAPER, SMALL):
-        recipe = load_recipe(folder / "recipe.yaml")
-        commands = " ".join(word for name in recipe.stages for word in recipe.command(name, Path("root")))
+        recipes = {path: load_recipe(path) for path in folder.glob("*.yaml") if "stages" in load(path)}
+        commands = [recipe.command(name, Path("root")) for recipe in recipes.values() for name in recipe.stages]
+        named = {word for command in commands for word in command}
         for path in folder.rglob("*.yaml"):
-            assert path.name == "recipe.yaml" or str(path) in commands, label(path)
+            assert path in recipes or str(path) in named, label(path)

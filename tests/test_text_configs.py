@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from config_kit import CONFIGS, TEXT, label, load, rewards_of, run_recipe
+from config_kit import CONFIGS, TEXT, check_study, label, load, rewards_of, run_recipe
 from peft import PeftModel
 from tiny_text_configs import SIZES, Runs, TinyHub, leaves
 from toy_experiment import rslit_apart
@@ -66,7 +66,9 @@ def kind_of(path: Path) -> Callable[[Path, Runs, Path], None] | None:
     config = load(path)
     given = config.get("model", {}).get("init_args", {})
     if "stages" in config:
-        return lambda path, _, root: run_recipe(path, root)
+        return run_study if "run" in config["vars"] else lambda path, _, root: run_recipe(path, root)
+    if "extrapolate" in given:
+        return run_beyond
     if "lattice" in given:
         return run_sweep
     if set(config) == {"model"} and set(given) == {"reward"}:
@@ -132,6 +134,20 @@ def run_sweep(path: Path, runs: Runs, root: Path) -> None:
     check_soup(out, experts, runs.hub.model(config["model"]["init_args"]["module"]["init_args"]["policy"]["base"]))
     front = ["front", str(run / "scores.parquet"), "--out", str(root / "front"), "--replicates", "20"]
     assert main(front) == 0
+
+
+def run_study(path: Path, runs: Runs, root: Path) -> None:
+    """All its stages, of runs of the recipe's files."""
+    run_recipe(path, root)
+    check_study(runs.study(path) / "front", {r.stem for r in rewards_of(path)})
+
+
+def run_beyond(path: Path, runs: Runs, _: Path) -> None:
+    """The λ of the file, outside [0, 1] too."""
+    frame = read_scores(runs.study(path.parent / "study.yaml") / "beyond" / "scores.parquet").frame
+    lams = load(path)["model"]["init_args"]["lattice"]
+    assert frame.groupby("kind")["point"].nunique().to_dict() == {"soup": len(lams)}
+    assert all(sum(lam.values()) == 1 and set(lam) == {r.stem for r in rewards_of(path)} for lam in lams)
 
 
 def check_soup(out: Path, experts: list[Path], base: str) -> None:

@@ -14,7 +14,17 @@ import pytest
 import torch
 import transformers
 from config_kit import CONFIGS, VISION, label, load, rewards_of, run_recipe
-from tiny_vision_configs import MODELS, SIZES, Run, VisionRuns, check_unchanged, name_of, start_of
+from tiny_vision_configs import (
+    SIZES,
+    Run,
+    VisionRuns,
+    check_beyond,
+    check_study_of_a_run,
+    check_unchanged,
+    name_of,
+    start_of,
+)
+from tiny_vision_data import MODELS
 
 from rslit.cli import main
 from rslit.front import read_scores
@@ -47,7 +57,9 @@ def kind_of(path: Path) -> Callable[[Path, VisionRuns, Path], None] | None:
     config = load(path)
     given = config.get("model", {}).get("init_args", {})
     if "stages" in config:
-        return check_recipe
+        return check_study_of_a_run if "run" in config["vars"] else check_recipe
+    if "extrapolate" in given:
+        return check_beyond
     if "lattice" in given:
         return check_sweep
     if set(config) == {"data"}:

@@ -18,7 +18,6 @@ from tiny_text_configs import leaves
 from tiny_vision_configs import Run, VisionRuns
 from torch import Tensor
 
-from rslit.cli import main
 from rslit.recipes.recipe import Recipe, config_files
 from rslit.scenes import World, write_world
 from rslit.scenes.classifier import LABELS
@@ -75,19 +74,11 @@ class DiffusionRuns(VisionRuns):
         self.base = base
         self._done: dict[Path, Run] = {}
 
-    def stage(self, recipe: Recipe, name: str) -> Run:
-        """A stage of a recipe."""
-        root = self.root / "runs" / recipe.name / (self.base or "own").replace("/", "--")
-        if root / name not in self._done:
-            for need in recipe.stages[name].needs:
-                self.stage(recipe, need)
-            command = recipe.command(name, root)
-            run = Run(root / name, recipe, command, (*command, *self._besides(command)))
-            assert main(list(run.args)) == 0
-            self._done[run.folder] = run
-        return self._done[root / name]
+    def folder(self, recipe: Recipe) -> Path:
+        """Where a recipe's stages go."""
+        return self.root / "runs" / recipe.name / (self.base or "own").replace("/", "--")
 
-    def _besides(self, command: Sequence[str]) -> list[str]:
+    def besides(self, command: Sequence[str]) -> list[str]:
         """What a stage is given besides: one optimisation step on few images, few denoising steps, 3 λ."""
         if command[0] == "soup":
             return []

@@ -17,6 +17,8 @@ from tiny_models import TEXT, save_tiny_classifier, save_tiny_encoder, save_tiny
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rslit.cli import main
+from rslit.recipes import load_recipe
+from rslit.recipes.recipe import config_files
 
 __all__ = ["SIZES", "Runs", "TinyHub", "leaves"]
 
@@ -164,6 +166,28 @@ class Runs:
         more += ["--model.init_args.initialisation", str(made[first] / "initialisation")]
         morl = self.expert(folder / "expert.yaml", folder / "morl.yaml") / "ingredients"
         return self._run("validate", [path], label(path), *more, "--model.init_args.morl+", str(morl / "last"))
+
+    def study(self, path: Path) -> Path:
+        """The stages of a study of the experts and the sweep of the files beside it."""
+        folder, run = path.parent, self.root / "runs" / label(path) / "run"
+        if run.exists():
+            return run.parent
+        run.mkdir(parents=True)
+        for reward in rewards_of(path):
+            (run / reward.stem).symlink_to(self.expert(folder / "expert.yaml", reward))
+        (run / "sweep").symlink_to(self.sweep(folder / "sweep.yaml"))
+        recipe = load_recipe(path).with_vars([f"run={run}"])
+        for name in recipe.stages:
+            verb, *words = recipe.command(name, run.parent)
+            if verb == "front":
+                assert main([verb, *words, "--replicates", "20"]) == 0
+                continue
+            configs = [Path(word) for word in config_files(words)]
+            more = [word for word in words if word != "--config" and Path(word) not in configs]
+            if verb == "validate" and len(configs) == 1:
+                more += ["--model.init_args.lattice", "2"]
+            self._run(verb, configs, f"{label(path)}/{name}", *more)
+        return run.parent
 
     def arguments(self, configs: list[Path], root: Path, **trainer: Any) -> list[str]:
         """The files with their overlays, as arguments of the command line; `trainer` adds to what the tests set."""
