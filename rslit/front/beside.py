@@ -24,6 +24,7 @@ from rslit.front.hypervolume import hypervolume_interval, paired_hypervolume_dif
 from rslit.front.numbers import by_name, finite, numbers
 from rslit.front.provenance import provenance
 from rslit.front.scores import ScoreMeta, ScoreTable, read_scores
+from rslit.front.sections import run_lmc
 from rslit.front.statistics import point_intervals
 from rslit.front.tables import concat
 
@@ -75,8 +76,8 @@ def read_beside(files: Mapping[str, Sequence[Path | str]], report: Analysed) -> 
     return [Beside(name, {Path(p): read_scores(Path(p)) for p in paths}, report) for name, paths in files.items()]
 
 
-def beside_section(report: Analysed, others: Sequence[Beside], reference: Reference) -> dict[str, Any]:
-    """The section `beside` of `front.json`: per name its points, hypervolume, trainings, and the main soup minus it."""
+def beside_section(report: Analysed, others: Sequence[Beside], reference: Reference, delta: float) -> dict[str, Any]:
+    """The section `beside` of `front.json`: per name points, LMC, hypervolume, trainings, main soup minus it."""
     return {
         other.name: {
             "experts": list(other.meta.experts),
@@ -84,6 +85,7 @@ def beside_section(report: Analysed, others: Sequence[Beside], reference: Refere
             "seeds": len(other.kind.array.seeds),
             "items": len(other.kind.array.items),
             "points": _points(report, other),
+            "lmc": _connected(report, other, delta),
             "hypervolume": {
                 "points": len(other.kind.front),
                 "outside": other.kind.front.outside(reference.point),
@@ -125,6 +127,13 @@ def _points(report: Analysed, other: Beside) -> list[dict[str, Any]]:
         }
         for m, label in enumerate(front.labels)
     ]
+
+
+def _connected(report: Analysed, other: Beside, delta: float) -> dict[str, Any]:
+    """Verdicts of the LMC test between the other's own experts, or why there are none."""
+    alone = Analysed(replace(other.meta, rewards=report.meta.rewards), {"soup": other.kind}, report.draws)
+    lmc = run_lmc(alone, delta)
+    return lmc if isinstance(lmc, dict) else dict(zip(alone.meta.rewards, lmc.verdicts, strict=True))
 
 
 def _difference(report: Analysed, other: Beside, reference: Reference) -> dict[str, Any]:

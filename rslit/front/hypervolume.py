@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,7 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from rslit.errors import RslitError
 from rslit.front.statistics import Interval, checked_scores, interval_of
 
-__all__ = ["checked_fronts", "checked_reference", "hypervolume_interval", "paired_hypervolume_difference"]
+__all__ = [
+    "checked_fronts",
+    "checked_reference",
+    "hypervolume_interval",
+    "hypervolume_spread",
+    "paired_hypervolume_difference",
+]
 
 Array = NDArray[np.float64]
 
@@ -82,6 +90,46 @@ def paired_hypervolume_difference(
         rng,
         basic=True,
     )
+
+
+def hypervolume_spread(
+    fronts: Sequence[ArrayLike],
+    reference: ArrayLike,
+    *,
+    replicates: int = 2000,
+    level: float = 0.95,
+    rng: int | np.random.Generator = 0,
+) -> Interval:
+    """Intervals of mean, standard deviation, least and most of the hypervolumes of several fronts.
+
+    The standard deviation is that of a sample, over F - 1. Replicates draw the same seeds and items for all fronts,
+    so that what is hard or easy for every front alike makes no difference.
+
+    Args:
+        fronts: F of them, at least 2, each (S, I, M, K); the same seeds, items and rewards in each.
+        reference: (K,), in the rewards' units.
+        replicates: Bootstrap replicates.
+        level: Nominal coverage.
+        rng: A generator or a number to seed one.
+
+    Returns:
+        Intervals of shape (4,).
+
+    Raises:
+        RslitError: Fewer than 2 fronts, bad scores or reference, or seeds, items or rewards that differ.
+    """
+    if len(fronts) < 2:
+        raise RslitError(f"{len(fronts)} front has no spread; give at least 2")
+    arrays, ref = [checked_fronts(front) for front in fronts], checked_reference(reference, fronts[0])
+    shapes = [(*array.shape[:2], array.shape[3]) for array in arrays]
+    if len(set(shapes)) > 1:
+        raise RslitError(f"fronts have (seeds, items, rewards) {sorted(set(shapes))}; give the same of all")
+
+    def spread(*means: Array) -> Array:
+        volumes = np.stack([_hypervolumes(one, ref) for one in means])
+        return np.stack([volumes.mean(0), volumes.std(0, ddof=1), volumes.min(0), volumes.max(0)], axis=1)
+
+    return interval_of(spread, arrays, replicates, level, rng, basic=True).clipped(0)
 
 
 def _hypervolumes(means: Array, reference: Array) -> Array:

@@ -26,6 +26,7 @@ from rslit.front.sections import attainment, costs, gains, lmc_numbers, points, 
 from rslit.front.selection import selection_section
 from rslit.front.summary import FrontSummary
 from rslit.front.tables import concat, select
+from rslit.front.trainings import trainings_section
 
 __all__ = ["write_front"]
 
@@ -102,7 +103,8 @@ def write_front(
         "attainment": attainment(report),
         "costs": costs(report),
         "experts_minus_initialisation": gains(report),
-        **({"beside": beside_section(report, others, chosen)} if others else {}),
+        **({"beside": beside_section(report, others, chosen, delta)} if others else {}),
+        **({"trainings": trainings} if (trainings := trainings_section(report, others, chosen)) else {}),
         "notes": report.notes,
         "provenance": {
             "version": __version__,

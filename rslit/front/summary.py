@@ -110,6 +110,12 @@ class FrontSummary:
             found = f"skipped, {difference['skipped']}" if "skipped" in difference else ranged(difference)
             each = "" if "skipped" in difference else f", {difference['points']} points each"
             lines.append(f"hypervolume {name}: {ranged(other['hypervolume'])}; soup - {name}: {found}{each}")
+        if spread := self.data.get("trainings"):
+            volume = spread["hypervolume"]
+            lines.append(
+                f"hypervolumes of {len(spread['fronts'])} trainings of these experts: {ranged(volume['mean'])} on "
+                f"average, standard deviation {ranged(volume['deviation'])}"
+            )
         return lines
 
     def _selection(self) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rslit.cli import main
 from rslit.errors import RslitError
 from rslit.front import ScoreMeta, ScoreRows, write_front, write_scores
-from rslit.front.hypervolume import paired_hypervolume_difference
+from rslit.front.hypervolume import hypervolume_spread, paired_hypervolume_difference
 
 REWARDS = ("fast", "calm")
 ITEMS = [f"e{n}" for n in range(24)]
@@ -136,3 +136,53 @@ def test_only_some_rewards(tmp_path: Path) -> None:
     assert list(data["reference"]["point"]) == ["calm", "fast"]
     with pytest.raises(RslitError, match=r"a\.parquet has no reward 'far'; its rewards are fast, other, calm"):
         write_front([path], tmp_path / "out", only=["far", "fast"])
+
+
+def test_linear_mode_connectivity_of_what_is_beside(tmp_path: Path) -> None:
+    """Between its own experts: a path above its chord, one below, and one whose experts were not scored."""
+    main_file, above, below = (save(tmp_path / f"{n}.parquet", n, bend=bend) for n, bend in enumerate((0, 10, -10)))
+    beside = {"above": [above], "below": [below]}
+    data = write_front([main_file], tmp_path / "out", replicates=300, beside=beside).data
+    assert data["beside"]["above"]["lmc"] == dict.fromkeys(REWARDS, "holds")
+    assert data["beside"]["below"]["lmc"] == dict.fromkeys(REWARDS, "violated")
+    assert "violated, violated" in (tmp_path / "out" / "front.html").read_text()
+
+
+def test_spread_over_trainings(tmp_path: Path) -> None:
+    """Of the fronts of experts of the same names at the same λ, on the items of all; others do not count."""
+    bends = (10.0, 4.0, 12.0)
+    files = [save(tmp_path / f"{n}.parquet", n, bend=bend) for n, bend in enumerate(bends)]
+    few = save(tmp_path / "few.parquet", 3, bend=8, items=ITEMS[:20])
+    finer = save(tmp_path / "finer.parquet", 4, parts=8)
+    strange = save(tmp_path / "strange.parquet", 5, experts=("fast", "init"))
+    beside = {"b": [files[1]], "c": [files[2]], "few": [few], "finer": [finer], "strange": [strange]}
+    result = write_front([files[0]], tmp_path / "out", reference=REFERENCE, replicates=300, beside=beside)
+    found = result.data["trainings"]
+    assert (found["fronts"], found["seeds"], found["items"]) == (["soup", "b", "c", "few"], 1, 20)
+    runs = [scores(n, bend, 4)[:20] for n, bend in enumerate((*bends, 8))]
+    volumes = np.array([volume(run.mean(0)) for run in runs])
+    wanted = {"mean": volumes.mean(), "deviation": volumes.std(ddof=1), "least": volumes.min(), "most": volumes.max()}
+    assert {name: one["estimate"] for name, one in found["hypervolume"].items()} == pytest.approx(wanted)
+    for one in found["hypervolume"].values():
+        assert one["low"] < one["high"]
+    # Items are as hard for each front: their differences are known far better than each by itself.
+    assert found["hypervolume"]["deviation"]["high"] < 1.3 * wanted["deviation"]
+    assert f"hypervolumes of 4 trainings of these experts: {volumes.mean():.4g}" in result.table()
+    assert "Trained in <b>4 ways</b>" in result.files["html"].read_text()
+
+
+def test_spread_of_shifted_fronts() -> None:
+    """Fronts that differ by a constant: the rectangle of one point grows with it, the same in every replicate."""
+    front = np.random.default_rng(0).normal(0, 1e-9, (2, 30, 1, 2))
+    found = hypervolume_spread([front + shift for shift in (1.0, 2.0, 3.0)], [0, 0], replicates=100)
+    np.testing.assert_allclose(found.estimate, [14 / 3, np.std([1, 4, 9], ddof=1), 1, 9], rtol=1e-6)
+    np.testing.assert_allclose(found.low, found.high, rtol=1e-6)
+    with pytest.raises(RslitError, match="1 front has no spread"):
+        hypervolume_spread([front], [0, 0])
+    with pytest.raises(RslitError, match=r"\(seeds, items, rewards\)"):
+        hypervolume_spread([front, front[:, :5]], [0, 0])
+
+
+def test_no_spread_without_other_trainings(tmp_path: Path) -> None:
+    files = [save(tmp_path / f"{n}.parquet", n, parts=parts) for n, parts in enumerate((4, 8))]
+    assert "trainings" not in write_front([files[0]], tmp_path / "out", replicates=50, beside={"x": [files[1]]}).data

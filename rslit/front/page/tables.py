@@ -109,21 +109,18 @@ def gain_table(data: Data) -> str:
 
 
 def beside_table(data: Data) -> str:
-    """Each run set beside the soup: its points, trainings, hypervolume, and the soup minus it."""
+    """Each run set beside the soup: its points, trainings, LMC, hypervolume, and the soup minus it."""
     rows: list[list[Cell]] = []
     for name, other in data.get("beside", {}).items():
         difference = other["soup_minus"]
         compared = html.escape(difference["skipped"]) if "skipped" in difference else ranged(difference)
         volume = other["hypervolume"]
-        trainings = other["trainings"]
-        rows.append(
-            _texts(html.escape(name), str(len(other["points"])), str(trainings["trainings"]), ranged(volume), compared)
-        )
-    return table(
-        ["beside", "points", "trainings", "hypervolume", "soup minus it"],
-        rows,
-        "Beside the soup, at the same reference",
-    )
+        trainings = str(other["trainings"]["trainings"])
+        lmc = ", ".join(other["lmc"].values())
+        rows.append(_texts(html.escape(name), str(len(other["points"])), trainings, lmc, ranged(volume), compared))
+    head = ["beside", "points", "trainings", "LMC", "hypervolume", "soup minus it"]
+    order = ", ".join(data["rewards"])
+    return table(head, rows, f"Beside the soup, at the same reference; LMC between its experts on {order}")
 
 
 def _cell(cell: Cell, first: bool) -> str:

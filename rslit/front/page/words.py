@@ -93,6 +93,13 @@ def _beside(data: Data) -> Iterator[str]:
             continue
         judged = _covers(difference, f"that of <b>{html.escape(name)}</b>")
         yield f"The soup's front {judged}: difference of hypervolumes {_signed(difference)}."
+    if spread := data.get("trainings"):
+        volume = spread["hypervolume"]
+        yield (
+            f"Trained in <b>{len(spread['fronts'])} ways</b>, experts of these names gave fronts of hypervolumes "
+            f"from {volume['least']['estimate']:.4g} to {volume['most']['estimate']:.4g}: {ranged(volume['mean'])} on "
+            f"average, standard deviation {ranged(volume['deviation'])}."
+        )
 
 
 def _chosen(data: Data) -> Iterator[str]:

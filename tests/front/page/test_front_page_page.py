@@ -53,11 +53,15 @@ def test_runs_beside(tmp_path: Path) -> None:
     points = [row for row in data["points"] if row["kind"] == "soup"][:2]
     numbers = {"estimate": 3.0, "low": 2.0, "high": 4.0}
     trainings = {"trainings_per_seed": 2, "trainings": 2}
-    other = {"points": points, "hypervolume": numbers, "soup_minus": numbers, "trainings": trainings}
+    lmc = {"likes a": "holds", "likes b": "cannot tell"}
+    other = {"points": points, "hypervolume": numbers, "soup_minus": numbers, "trainings": trainings, "lmc": lmc}
     data["beside"] = {"a <second> run": other}
     assert "covers more than that of a &lt;second&gt; run: difference of hypervolumes +3 [2, 4]" in said(data)
     page = front_page(data)
-    assert "<th scope='row'>a &lt;second&gt; run</th><td>2</td><td>2</td><td>3 [2, 4]</td>" in page
+    assert (
+        "<th scope='row'>a &lt;second&gt; run</th><td>2</td><td>2</td><td>holds, cannot tell</td><td>3 [2, 4]</td>"
+        in page
+    )
     assert "<second>" not in page
 
 
