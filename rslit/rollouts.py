@@ -32,6 +32,9 @@ class Actor(Protocol):
     rollouts_done: int
     """Rollouts so far in the whole training, counted up by ``rollout`` and kept in checkpoints."""
 
+    samples_done: int
+    """Rows of all experiences so far, counted up by the loader and kept in checkpoints."""
+
     def rollout(self, batch: Any) -> Experience:
         """Lets the policy act on `batch`, scores it and computes advantages."""
         ...
@@ -106,6 +109,7 @@ class RolloutLoader:
             if not (index == skip and carried):
                 with self.precision():
                     self._experience = self.actor.rollout(batch)
+                self.actor.samples_done += self._experience.shape[0]
             for inner in range(carried if index == skip else 0, self.per_rollout):
                 self._done += 1
                 yield self._minibatch(inner)

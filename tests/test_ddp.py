@@ -59,6 +59,8 @@ def test_the_command_line_on_two_ranks_trains_resumes_and_sweeps(tmp_path: Path,
     # Two ranks act with different noise: twice the environments, twice the observations.
     count = Ingredient.load(once.parent).state_dict()["normaliser.count"]
     assert float(count) == 2 * 3 * 3 * 8 * 5
+    for file in (once, twice):
+        assert Ingredient.load(file.parent).info.config["samples"] == int(count)
     start = tmp_path / "once/ingredients/last"
     done = run(
         *["-m", "rslit", "fit", "--config", str(config), "--trainer.default_root_dir", "other"],

@@ -21,6 +21,7 @@ class Counter:
     def __init__(self, rows: int = 12) -> None:
         self.rows = rows
         self.rollouts_done = 0
+        self.samples_done = 0
 
     def rollout(self, batch: Any) -> Experience:
         self.rollouts_done += 1

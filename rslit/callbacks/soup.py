@@ -152,6 +152,8 @@ class SoupCallback(Callback):
     ) -> IngredientInfo:
         reward = module.reward
         config: dict[str, Any] = {"seed": module.seed, "run": module.config, **module.ingredient_record()}
+        # Every rank has as many rows.
+        config["samples"] = module.samples_done * trainer.world_size
         if isinstance(reward, WeightedSum):
             config["mu"] = {r.name: w for r, w in zip(reward.rewards, reward.weights, strict=True)}
         assert module.fingerprint is not None, "on_fit_start took it"

@@ -101,7 +101,7 @@ def write_front(
         "preferences": preference_measures(report),
         "selection": selection_section(report, preferences),
         "attainment": attainment(report),
-        "costs": costs(report),
+        "costs": costs(report, tables),
         "experts_minus_initialisation": gains(report),
         **({"beside": beside_section(report, others, chosen, delta)} if others else {}),
         **({"trainings": trainings} if (trainings := trainings_section(report, others, chosen)) else {}),

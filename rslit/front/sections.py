@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rslit.front.attainment import attainment_surfaces
 from rslit.front.compare import beside_seeds
 from rslit.front.lmc import LMCTest, lmc_test
 from rslit.front.numbers import WEIGHTS, by_name, numbers
+from rslit.front.scores import ScoreTable
 from rslit.front.statistics import paired_mean_interval
 
 __all__ = ["attainment", "costs", "gains", "lmc_numbers", "points", "run_lmc"]
@@ -102,15 +104,26 @@ def attainment(report: Analysed) -> dict[str, Any]:
     return result
 
 
-def costs(report: Analysed) -> dict[str, Any]:
+def costs(report: Analysed, tables: Sequence[ScoreTable]) -> dict[str, Any]:
     """Trainings behind each front: a soup takes one per expert and seed, MORL one per point and seed.
 
-    The initialisation that all start from is not counted.
+    And what these trainings sampled in all, where every table says it. The initialisation that all start from is not
+    counted.
     """
     each = {"soup": len(report.meta.experts)}
     if "morl" in report.kinds:
         each["morl"] = len(report.kinds["morl"].front)
     return {
-        name: {"trainings_per_seed": count, "trainings": count * len(report.kinds[name].array.seeds)}
+        name: {
+            "trainings_per_seed": count,
+            "trainings": count * len(report.kinds[name].array.seeds),
+            "samples": _samples(tables, name),
+        }
         for name, count in each.items()
     }
+
+
+def _samples(tables: Sequence[ScoreTable], kind: str) -> int | None:
+    """The sum over the tables that have the kind; None where one of them does not say."""
+    found = [table.meta.extras.get("samples", {}).get(kind) for table in tables if kind in table.kinds()]
+    return None if None in found else sum(found)

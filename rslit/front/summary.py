@@ -83,6 +83,7 @@ class FrontSummary:
     def _costs(self) -> list[str]:
         return [
             f"cost {name}: {cost['trainings_per_seed']} trainings per seed, {cost['trainings']} in all"
+            + ("" if cost["samples"] is None else f", {cost['samples']:,} samples")
             for name, cost in self.data["costs"].items()
         ]
 

@@ -152,7 +152,7 @@ class InterpolationEvaluator(LightningModule):
             space="predictions" if self.ensemble else "fisher" if self.fisher else soup.space,
             initialisation=soup.initialisation,
             trained_on={name: i.info.reward for name, i in soup.ingredients.items()},
-            extras={"trainings": {"soup": len(soup.names), "morl": len(self.morl)}},
+            extras=gathered.costs(),
         )
         self._loaded = (everything, gathered.points, meta, int(min(seeds)))
 

@@ -36,6 +36,7 @@ class RewardedModule(LightningModule, ABC):
         task: Short name of the task, used in metric names.
         policy: The network that acts.
         rollouts_done: Rollouts since training began, kept in checkpoints.
+        samples_done: Environment steps, answers, captions, boxes or images in this process's rollouts, kept too.
         fingerprint: Hash of the policy's weights that training started from; None before ``fit``.
         config: What the command line parsed, for the ingredient's record; empty when built by hand.
     """
@@ -76,7 +77,7 @@ class RewardedModule(LightningModule, ABC):
         self.minibatches = minibatches
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        self.rollouts_done = 0
+        self.rollouts_done = self.samples_done = 0
         self.fingerprint: str | None = None
         self.config: dict[str, Any] = {}
         self.strict_loading = False  # frozen weights are not in checkpoints; on_load_checkpoint checks the rest
@@ -276,6 +277,7 @@ class RewardedModule(LightningModule, ABC):
             "reward": self.reward.name,
             "fingerprint": self.fingerprint,
             "rollouts_done": self.rollouts_done,
+            "samples_done": self.samples_done,
             "ranks": gather_states(self.experience_state()),
         }
 
@@ -296,5 +298,5 @@ class RewardedModule(LightningModule, ABC):
             if differ:
                 raise RslitError(f"ckpt_path: the checkpoint's weights are not this module's ({', '.join(differ[:3])})")
         self.fingerprint = own["fingerprint"]
-        self.rollouts_done = own["rollouts_done"]
+        self.rollouts_done, self.samples_done = own["rollouts_done"], own.get("samples_done", 0)
         self.load_experience_state(own_state(own["ranks"], "sampler state"))

@@ -51,6 +51,7 @@ class SweepPoints:
         self.states: dict[str, Mapping[str, Tensor]] = dict(soup.states)
         self.adapters: dict[str, Adapter] = dict(soup.adapters)
         self.points = [SweepPoint("soup", format_lam(lam), lam) for lam in lams]
+        self._morl: list[Ingredient] = []
         self._seen = {fingerprint(state): name for name, state in self.states.items()}
 
     def average_by_fisher(self) -> None:
@@ -106,6 +107,7 @@ class SweepPoints:
             )
         self._check_origin(f"morl: {path}", ingredient)
         mu = {str(k): float(v) for k, v in mu.items()}
+        self._morl.append(ingredient)
         self._add("morl", "mu " + ",".join(f"{k}={v:g}" for k, v in mu.items()), ingredient, mu)
 
     def add_trajectory(self, expert: str, folder: str) -> None:
@@ -136,9 +138,24 @@ class SweepPoints:
                     f"{key}: '{twice}' comes twice; evaluate each point once, in a table of its own if need be"
                 )
 
+    def costs(self) -> dict[str, dict[str, int | None]]:
+        """Trainings behind soup and MORL, and what they sampled; None where an ingredient does not say."""
+        given = {"soup": list(self._soup.ingredients.values()), "morl": self._morl}
+        costs: dict[str, dict[str, int | None]] = {"trainings": {}, "samples": {}}
+        for kind, found in given.items():
+            samples = [ingredient.info.config.get("samples") for ingredient in found]
+            known = [int(count) for count in samples if count is not None]
+            costs["trainings"][kind] = len(found)
+            costs["samples"][kind] = sum(known) if len(known) == len(found) else None
+        return costs
+
     def _check_origin(self, what: str, ingredient: Ingredient) -> None:
-        first = next(iter(self._soup.ingredients.values())).info
-        if origin(ingredient.info, self._soup.space) != origin(first, self._soup.space):
+        experts = {name: one.info for name, one in self._soup.ingredients.items()}
+        begun = {info.initialisation for info in experts.values()}
+        # The initialisation, an ingredient of WiSE, comes from elsewhere.
+        begins = {self._seen[start] for start in begun if start in self._seen}
+        origins = {origin(info, self._soup.space) for name, info in experts.items() if name not in begins}
+        if origin(ingredient.info, self._soup.space) not in origins:
             raise RslitError(f"{what} has another task or initialisation than the experts; train it from the same")
 
     def _add(self, kind: str, label: str, ingredient: Ingredient, mu: Mapping[str, float] | None = None) -> None:

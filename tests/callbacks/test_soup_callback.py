@@ -101,7 +101,8 @@ def test_last_is_the_policy_as_training_left_it(tmp_path: Path, monkeypatch: pyt
     assert info.task == "rslit.modules.locomotion.LocomotionModule"
     assert info.initialisation == start != fingerprint(last.state_dict())
     assert info.trainable_keys == ["net.0.bias", "net.0.weight", "net.2.bias", "net.2.weight"]
-    assert info.config == {"seed": 6, "run": {}}
+    rows = 3 * 1 * 2 * module.unroll_length  # epochs, rollouts, environments, steps
+    assert info.config == {"seed": 6, "run": {}, "samples": rows}
     samples = module.evaluate({"seeds": torch.arange(1_000_000, 1_000_002)}, 0)
     assert info.scores == {n: pytest.approx(float(v.mean()), rel=1e-5) for n, v in samples.scores.items()}
 

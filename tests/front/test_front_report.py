@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,8 @@ def test_soup_beside_morl_by_preference_attainment_and_cost(files: list[Path], t
 
     assert set(data["attainment"]) == set(SIDES)
     assert set(data["attainment"]["soup"]) == {"20", "50", "100"}
-    assert data["costs"]["soup"] == {"trainings_per_seed": 2, "trainings": 6}
-    assert data["costs"]["morl"] == {"trainings_per_seed": 3, "trainings": 9}
+    assert data["costs"]["soup"] == {"trainings_per_seed": 2, "trainings": 6, "samples": None}
+    assert data["costs"]["morl"] == {"trainings_per_seed": 3, "trainings": 9, "samples": None}
     volumes = data["hypervolume"]
     assert volumes["soup"]["cross_fit"]["estimate"] == pytest.approx(volumes["soup"]["estimate"], rel=0.05)
     assert volumes["soup_minus_morl"]["cross_fit"]["low"] > 0
@@ -253,6 +254,25 @@ def test_table_reads_in_a_terminal(files: list[Path], tmp_path: Path) -> None:
     assert "cost morl: 3 trainings per seed, 9 in all" in text
     assert "expert cautious - initialisation on its calm: " in text
     assert max(map(len, lines)) <= 120
+
+
+def test_samples_spent(tmp_path: Path) -> None:
+    """Summed over the tables that know; unknown as soon as one of a kind does not."""
+    paths = []
+    for seed in (0, 1):
+        meta = replace(SOUP, extras={"samples": {"soup": 1_000 + seed, "morl": None}})
+        paths.append(soup_file(tmp_path / f"{seed}.parquet", seed, meta=meta))
+    summary = write_front([*paths, morl_file(tmp_path / "morl.parquet")], tmp_path / "out", replicates=50)
+    costs = summary.data["costs"]
+    assert (costs["soup"]["samples"], costs["morl"]["samples"]) == (2_001, None)
+    lines = summary.table().splitlines()
+    assert "cost soup: 2 trainings per seed, 4 in all, 2,001 samples" in lines
+    assert "cost morl: 3 trainings per seed, 3 in all" in lines
+    page = summary.files["html"].read_text()
+    assert "<th scope='col'>samples in all</th>" in page
+    assert "<th scope='row'>soup</th><td>2</td><td>4</td><td>2,001</td>" in page
+    paths.append(soup_file(tmp_path / "2.parquet", 2))
+    assert write_front(paths, tmp_path / "more", replicates=50).data["costs"]["soup"]["samples"] is None
 
 
 def test_one_seed_without_initialisation_or_morl(tmp_path: Path) -> None:

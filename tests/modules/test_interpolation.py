@@ -123,7 +123,8 @@ def test_every_point_scores_as_its_weights_do_alone_with_the_same_noise(
     tmp_path: Path, pair: dict[str, str], batched: bool
 ) -> None:
     start = ingredient(tmp_path, "start", START)
-    morl = ingredient(tmp_path, "morl", state(9), "mixed", config={"mu": {"risky": 0.25, "cautious": 0.75}})
+    mixed = {"mu": {"risky": 0.25, "cautious": 0.75}, "samples": 70}
+    morl = ingredient(tmp_path, "morl", state(9), "mixed", config=mixed)
     module = policy(batched_soups=batched)
     own = {k: v.clone() for k, v in module.policy.state_dict().items()}
     table = sweep(tmp_path / "run", pair, lattice=4, initialisation=start, morl=[morl], module=module)
@@ -137,7 +138,7 @@ def test_every_point_scores_as_its_weights_do_alone_with_the_same_noise(
     meta = table.meta
     assert meta.initialisation == fingerprint(START)
     assert meta.trained_on == {"risky": "risky", "cautious": "cautious"}
-    assert meta.extras == {"trainings": {"soup": 2, "morl": 1}}
+    assert meta.extras == {"trainings": {"soup": 2, "morl": 1}, "samples": {"soup": None, "morl": 70}}
     left = module.policy.state_dict()
     assert all(torch.equal(left[k], own[k]) for k in policy().trainable_keys), "the module's own weights are put back"
 

@@ -65,6 +65,13 @@ def test_towards_the_initialisation(pair: dict[str, str], tmp_path: Path) -> Non
     for ingredients in ({"initialisation": start, **pair}, {**pair, "initialisation": start}):
         table = sweep(tmp_path / "-".join(ingredients), ingredients, lattice=2)
         assert table.meta.experts == tuple(ingredients)
+    # MORL is a stranger or not by the experts, not by the initialisation among the ingredients.
+    mixed = {"mu": {"risky": 0.5, "cautious": 0.5}}
+    morl = ingredient(tmp_path, "morl", state(4), "mixed", config=mixed)
+    before = ingredient(tmp_path, "before", state(4), "mixed", config=mixed, initialisation=fingerprint({}))
+    sweep(tmp_path / "with-morl", {"initialisation": start, **pair}, lattice=2, morl=[morl])
+    with pytest.raises(RslitError, match="another task or initialisation"):
+        sweep(tmp_path / "bad", {"initialisation": start, **pair}, lattice=2, morl=[before])
     stranger = ingredient(tmp_path, "stranger", state(5), initialisation=fingerprint(state(9)))
     with pytest.raises(RslitError, match="are strangers"):
         sweep(tmp_path / "bad", {"initialisation": start, "stranger": stranger})

@@ -33,6 +33,7 @@ def test_a_checkpoint_holds_what_is_trained_and_what_we_know(tmp_path: Path) -> 
         "reward": "a",
         "fingerprint": begun,
         "rollouts_done": 1,
+        "samples_done": 6,
         "ranks": [{"pointer": 7}],
     }
 
@@ -43,7 +44,7 @@ def test_a_checkpoint_is_taken_back(tmp_path: Path) -> None:
     second = build(seed=1)
     trainer(tmp_path, max_epochs=2).fit(second, RolloutLoader([0], second), VALIDATION, ckpt_path=tmp_path / "x.ckpt")
     assert second.loaded == {"pointer": 7}
-    assert second.rollouts_done == 2
+    assert (second.rollouts_done, second.samples_done) == (2, 12)
     assert second.fingerprint == first.fingerprint
     # Adam's first steps move a weight whose gradient is constant by its rate of 1e-3 each.
     moved = (first.policy.gain.bias - second.policy.gain.bias).detach()

@@ -85,12 +85,15 @@ def preference_table(data: Data) -> str:
 
 
 def cost_table(data: Data) -> str:
-    """Trainings behind each front."""
-    rows = [
-        _texts({"soup": "soup", "morl": "MORL"}[name], str(cost["trainings_per_seed"]), str(cost["trainings"]))
-        for name, cost in data["costs"].items()
-    ]
-    return table(["", "per seed", "in all"], rows, "Trainings, the initialisation's not counted")
+    """Trainings behind each front, and what they sampled if the score tables say it."""
+    known = any(cost["samples"] is not None for cost in data["costs"].values())
+    rows = []
+    for name, cost in data["costs"].items():
+        shown = [str(cost["trainings_per_seed"]), str(cost["trainings"])]
+        shown += ["" if cost["samples"] is None else f"{cost['samples']:,}"] if known else []
+        rows.append(_texts({"soup": "soup", "morl": "MORL"}[name], *shown))
+    head = ["", "per seed", "in all", *(["samples in all"] if known else [])]
+    return table(head, rows, "Trainings, the initialisation's not counted")
 
 
 def gain_table(data: Data) -> str:
