@@ -45,7 +45,7 @@ def check_study(front: Path, experts: set[str]) -> None:
     data = json.loads((front / "front.json").read_text())
     assert set(data["experts"]) == experts
     beside = data["beside"]
-    assert set(beside) - {"ensembles"} == {"wise", "one-reward", "beyond"}
+    assert set(beside) == {"wise", "one-reward", "beyond", "ensembles"}
     assert "initialisation" in beside["wise"]["experts"]
     assert set(beside["wise"]["experts"]) & experts
     assert beside["one-reward"]["experts"] == ["first", "second"]

@@ -46,7 +46,8 @@ class DiffusionPolicy:
     adapter: dict[str, Any] | None
 
     @property
-    def _denoiser(self) -> Any:
+    def denoiser(self) -> Any:
+        """The denoiser as the pipeline calls it."""
         return getattr(self.pipe, self.family.denoiser)
 
     @property
@@ -62,7 +63,7 @@ class DiffusionPolicy:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images that the model was trained on, in pixels."""
-        side = int(self._denoiser.config.sample_size) * self._scale
+        side = int(self.denoiser.config.sample_size) * self._scale
         return side, side
 
     def to(self, device: torch.device) -> None:

@@ -9,8 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rslit.errors import RslitError
-from rslit.language.ensembles import ensembled
 from rslit.modules.rewarded import RewardedModule
 from rslit.rewards import score
 from rslit.samples import Samples
@@ -78,32 +76,6 @@ class PretrainedModule(RewardedModule):
             coefficients = stack.coefficients(lams[start : start + together]).repeat_interleave(rows, 0)
             with stack.per_sample(self.policy, coefficients):
                 samples += self._scored(self.answer(batch, seed, len(coefficients) // rows))
-        return samples
-
-    @torch.no_grad()
-    def evaluate_ensembles(
-        self, batch: Mapping[str, Sequence[Any]], seed: int, soup: Soup, lams: Sequence[Lam]
-    ) -> list[Samples]:
-        """LoRA experts, without beams: at every step log-probabilities are interpolated and one token is chosen.
-
-        Raises:
-            RslitError: The experts are not LoRA, or answers are decoded by beams.
-        """
-        if not soup.adapters:
-            raise RslitError("ensemble: the experts are whole models; ensembles are of LoRA experts, which share one")
-        if getattr(self.evaluation, "num_beams", 1) > 1:
-            raise RslitError("ensemble: beams sort the rows anew; set evaluation.num_beams to 1")
-        stack = LoraStack(soup.states, soup.adapters, soup.space, device=self.device)
-        vertices = stack.coefficients([{name: float(name == own) for name in soup.names} for own in soup.names])
-        rows = len(batch["items"])
-        together = max(1, self.evaluation.rows // (rows * len(soup.names)))
-        samples: list[Samples] = []
-        for start in range(0, len(lams), together):
-            some = stack.coefficients(lams[start : start + together])
-            members = vertices.repeat(len(some), 1).repeat_interleave(rows, 0)
-            with stack.per_sample(self.policy, members), ensembled(self.policy, some):
-                found = self.answer(batch, seed, len(members) // rows)
-            samples += self._scored(found[:: len(soup.names)])
         return samples
 
     def _scored(self, found: list[Samples]) -> list[Samples]:

@@ -26,9 +26,11 @@ from rslit.language import (
     shard,
     value_head,
 )
+from rslit.language.ensembles import ensembled
 from rslit.modules.pretrained import PretrainedModule
 from rslit.modules.text_checks import (
     check_base,
+    check_ensembles,
     check_options,
     check_precision,
     warn_negative_kl,
@@ -51,6 +53,7 @@ from rslit.rewards import Reward, score_terms
 from rslit.rollouts import Experience
 from rslit.samples import Samples
 from rslit.seeds import generator
+from rslit.soup import Lam, LoraStack, Soup
 
 __all__ = ["TextModule"]
 
@@ -262,6 +265,25 @@ class TextModule(PretrainedModule):
         return evaluation_samples(
             self.speaker, self.policy, self.tokenizer, batch, self.evaluation, noise, copies, self.device
         )
+
+    @torch.no_grad()
+    def evaluate_ensembles(
+        self, batch: Mapping[str, Sequence[Any]], seed: int, soup: Soup, lams: Sequence[Lam]
+    ) -> list[Samples]:
+        """At every step log-probabilities are interpolated and one token is chosen; see `check_ensembles`."""
+        check_ensembles(soup, self.evaluation.num_beams)
+        stack = LoraStack(soup.states, soup.adapters, soup.space, device=self.device)
+        vertices = stack.coefficients([{name: float(name == own) for name in soup.names} for own in soup.names])
+        rows = len(batch["items"])
+        together = max(1, self.evaluation.rows // (rows * len(soup.names)))
+        samples: list[Samples] = []
+        for start in range(0, len(lams), together):
+            some = stack.coefficients(lams[start : start + together])
+            members = vertices.repeat(len(some), 1).repeat_interleave(rows, 0)
+            with stack.per_sample(self.policy, members), ensembled(self.policy, some):
+                found = self.answer(batch, seed, len(members) // rows)
+            samples += self._scored(found[:: len(soup.names)])
+        return samples
 
     # -- checkpoints ----------------------------------------------------------------------------------------------
 

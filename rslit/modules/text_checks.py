@@ -14,9 +14,17 @@ from torch import Tensor, nn
 from rslit.errors import RslitError
 from rslit.language import KLOptions, SamplingOptions
 from rslit.objectives import warn_bad_pair
-from rslit.soup import Ingredient, fingerprint
+from rslit.soup import Ingredient, Soup, fingerprint
 
-__all__ = ["check_base", "check_options", "check_precision", "warn_negative_kl", "warn_ratio", "warn_unmoved"]
+__all__ = [
+    "check_base",
+    "check_ensembles",
+    "check_options",
+    "check_precision",
+    "warn_negative_kl",
+    "warn_ratio",
+    "warn_unmoved",
+]
 
 # In half precision a token's log-probability moves by some hundredths with the batch's shape, the mean ratio by less.
 _RATIO_TOLERANCE, _RATIO_TOLERANCE_HALF = 1e-3, 2e-2
@@ -55,6 +63,22 @@ def check_base(path: str, base: Mapping[str, str], adapter: Mapping[str, Any] | 
                 f"initialisation: {path} is an adapter whose {key} is {there.get(key)}, this policy's is "
                 f"{adapter.get(key)}; the same factors would do something else, so give both the same"
             )
+
+
+def check_ensembles(soup: Soup, num_beams: int) -> None:
+    """Refuses ensembles that cannot decode side by side.
+
+    Args:
+        soup: The experts.
+        num_beams: Of the evaluation.
+
+    Raises:
+        RslitError: The experts are not LoRA, or answers are decoded by beams.
+    """
+    if not soup.adapters:
+        raise RslitError("ensemble: the experts are whole models; ensembles are of LoRA experts, which share one")
+    if num_beams > 1:
+        raise RslitError("ensemble: beams sort the rows anew; set evaluation.num_beams to 1")
 
 
 def check_options(algorithm: str, sampling: SamplingOptions, kl: KLOptions) -> None:

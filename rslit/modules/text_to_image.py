@@ -11,10 +11,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from rslit.diffusion.cache import RowCache
+from rslit.diffusion.ensembles import ensembled
 from rslit.diffusion.options import DiffusionOptions, DrawingOptions
 from rslit.diffusion.pixels import load_pixels
 from rslit.diffusion.policy import DiffusionPolicy, build_diffusion_policy
 from rslit.errors import RslitError
+from rslit.modules.experts_in_turn import experts_in_turn
 from rslit.modules.pretrained import PretrainedModule
 from rslit.objectives import denoising_errors, denoising_target, noised, reward_weighted_loss
 from rslit.rewards import Reward
@@ -191,6 +193,18 @@ class TextToImageModule(PretrainedModule):
         for lam in lams:
             with stack.per_sample(self.policy, stack.coefficients([lam])):
                 samples.append(self.evaluate(batch, seed))
+        return samples
+
+    @torch.no_grad()
+    def evaluate_ensembles(
+        self, batch: Mapping[str, Sequence[Any]], seed: int, soup: Soup, lams: Sequence[Lam]
+    ) -> list[Samples]:
+        """One λ after the other; in each denoising step the experts' predictions are interpolated."""
+        samples = []
+        with experts_in_turn(self.policy, soup, self.device) as turns:
+            for lam in lams:
+                with ensembled(self.parts.denoiser, list(map(float, soup.coefficients(lam).values())), turns):
+                    samples.append(self.evaluate(batch, seed))
         return samples
 
     def image_record(self) -> dict[str, str]:

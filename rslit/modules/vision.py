@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rslit.errors import RslitError
 from rslit.language import Answers
+from rslit.modules.experts_in_turn import Turn, experts_in_turn
 from rslit.modules.pretrained import PretrainedModule
 from rslit.modules.vision_numbers import baseline_advantages, rollout_numbers
 from rslit.objectives import reinforce_loss
@@ -21,6 +22,7 @@ from rslit.rewards import Reward, score, score_terms
 from rslit.rollouts import Experience
 from rslit.samples import Samples
 from rslit.seeds import generator
+from rslit.soup import Lam, Soup
 from rslit.vision.answers import AnswerDecoding, AnswerSampling
 from rslit.vision.features import FeatureCache
 from rslit.vision.options import VisionOptions
@@ -208,16 +210,35 @@ class VisionModule(PretrainedModule):
 
     # -- evaluation -----------------------------------------------------------------------------------------------
 
-    def answer(self, batch: Mapping[str, Sequence[Any]], seed: int, copies: int) -> list[Samples]:
-        """See :meth:`PretrainedModule.answer`."""
+    def answer(
+        self,
+        batch: Mapping[str, Sequence[Any]],
+        seed: int,
+        copies: int,
+        ensemble: Sequence[tuple[float, Turn]] | None = None,
+    ) -> list[Samples]:
+        """See :meth:`PretrainedModule.answer`; `ensemble`: λ and turns of experts that answer instead of the policy."""
         options, count = self.evaluation, len(batch["items"])
         rows = self.cache.encode(batch, self.texts(batch), self.device)
         rows = {name: torch.cat([value] * copies) for name, value in rows.items()}
         lengths = torch.full((copies * count,), options.max_new_tokens, device=self.device)
         noise = generator(seed, "answers", device=self.device) if options.sample else None
-        answers = self.parts.sample(rows, lengths, noise, copies=copies, num_beams=options.num_beams)
+        how: dict[str, Any] = {"num_beams": options.num_beams, "ensemble": ensemble}
+        answers = self.parts.sample(rows, lengths, noise, copies=copies, **how)
         parts = zip(*(torch.split(column, count) for column in answers), strict=True)
         return [self.samples(batch, Answers(*part), 1) for part in parts]
+
+    @torch.no_grad()
+    def evaluate_ensembles(
+        self, batch: Mapping[str, Sequence[Any]], seed: int, soup: Soup, lams: Sequence[Lam]
+    ) -> list[Samples]:
+        """λ one by one, at every step all experts from the beginning of the answer; see `rslit.vision.ensembles`."""
+        samples: list[Samples] = []
+        with experts_in_turn(self.policy, soup, self.device) as turns:
+            for lam in lams:
+                members = list(zip(map(float, soup.coefficients(lam).values()), turns, strict=True))
+                samples += self._scored(self.answer(batch, seed, 1, members))
+        return samples
 
     def repeated(
         self, batch: Mapping[str, Sequence[Any]], group: int, names: Sequence[str], **answered: Sequence[Any]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from rslit.vision.options import VisionOptions
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from rslit.vision.ensembles import Members
 
 __all__ = ["VisionPolicy", "build_vision_policy"]
 
@@ -130,6 +133,7 @@ class VisionPolicy:
         stop_at_eos: bool = True,
         temperature: float = 1.0,
         model: nn.Module | None = None,
+        ensemble: Members | None = None,
     ) -> Answers:
         """Generates answers; see :func:`rslit.language.generate`.
 
@@ -144,12 +148,18 @@ class VisionPolicy:
             stop_at_eos: Whether an end token ends an answer.
             temperature: Of the sampling.
             model: See above.
+            ensemble: Experts whose predictions are interpolated at every step, in place of the model's own.
         """
         model = self.model if model is None else model
         with torch.no_grad(), evaluating(model):
             decoder = self._decoder(model, encoded, group)
+            speaker: nn.Module = decoder
+            if ensemble is not None:
+                from rslit.vision.ensembles import Ensemble
+
+                speaker = Ensemble(model, ensemble, partial(self._decoder, model, encoded, group * num_beams))
             return generate(
-                decoder,
+                speaker,
                 decoder.prompts,
                 lengths,
                 pad_id=self.pad_id,

@@ -166,7 +166,7 @@ def experts(folder, **options):
         draw = torch.Generator().manual_seed(k)
         state = module.policy_state()
         states[name] = {
-            key: value + 0.3 * torch.randn(value.shape, generator=draw) if value.is_floating_point() else value
+            key: value + 0.3 * torch.randn(value.shape, generator=draw) if key in module.trainable_keys else value
             for key, value in state.items()
         }
     return module, states
@@ -205,6 +205,34 @@ def test_soups_of_adapters_are_those_merged(folders, batch, space):
         images = plain.evaluate(batch, 0)["image"]
         assert (images.int() - samples["image"].int()).abs().max() <= 1
     assert (found[0]["image"].int() - found[2]["image"].int()).abs().max() > 1
+
+
+@pytest.mark.parametrize("kind", ["sd", "sd3", "pixel"])
+@pytest.mark.parametrize("options", [{}, {"trained": "lora", "lora": LoraOptions(r=2, alpha=2)}], ids=["all", "lora"])
+def test_ensembles_predict_what_experts_side_by_side_predict(folders, batch, kind, options):
+    module, states = experts(folders[kind], **options)
+    given = {} if module.parts.adapter is None else {"adapters": dict.fromkeys(states, module.parts.adapter)}
+    soup = Soup(states, trainable_keys=module.trainable_keys, extrapolate=True, **given)
+    before = fingerprint(module.policy_state())
+    lams = [soup.coefficients({"a": share, "b": 1 - share}) for share in (1, 0.25, 1.5)]
+    found = module.evaluate_ensembles(batch, 0, soup, lams)
+    assert fingerprint(module.policy_state()) == before
+    apart = {name: make(folders[kind], **options) for name in states}
+    for name, expert in apart.items():
+        expert.policy.load_state_dict(states[name], strict=False)
+        expert.policy.eval()
+    whole = make(folders[kind], **options)
+    for lam, samples in zip(lams, found, strict=True):
+
+        def together(*args, lam=lam, **kwargs):
+            parts = {name: expert.parts.denoiser(*args, **kwargs)[0] for name, expert in apart.items()}
+            return (float(lam["a"]) * parts["a"] + float(lam["b"]) * parts["b"],)
+
+        whole.parts.denoiser.forward = together
+        images = whole.evaluate(batch, 0)["image"]
+        assert (images.int() - samples["image"].int()).abs().max() <= 1
+    assert torch.equal(found[0]["image"], module.evaluate_soups(batch, 0, soup, lams[:1])[0]["image"])
+    assert len({samples["image"].numpy().tobytes() for samples in found}) == len(lams)
 
 
 def test_what_the_ingredient_says(folders):
