@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["draw_front", "new_axes", "plot_front", "render"]
 
 BLUE, VERMILLION, BLACK, GREY, SKY = "#0072B2", "#D55E00", "#000000", "#7F7F7F", "#56B4E9"
-OTHERS = (("#CC79A7", "*"), ("#009E73", "p"), ("#E69F00", "h"), (SKY, "v"), (GREY, "X"))
+_COLOURS, _MARKERS = ("#CC79A7", "#009E73", "#E69F00", SKY, GREY), ("*", "p", "h", "v", "X")
+# Each colour comes with another marker the next time: 25 pairs.
+OTHERS = tuple((colour, _MARKERS[(k + turn) % 5]) for turn in range(5) for k, colour in enumerate(_COLOURS))
 
 
 def plot_front(

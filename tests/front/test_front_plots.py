@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from rslit.errors import RslitError
 from rslit.front import Front, plot_front
 from rslit.front.panels import uniform_point
-from rslit.front.plots import render
+from rslit.front.plots import OTHERS, render
 from rslit.front.statistics import point_intervals
 
 WHITE = to_rgba("white")
@@ -88,6 +88,19 @@ def test_error_bars_reach_the_interval() -> None:
     horizontal, vertical = bars.lines[2]
     np.testing.assert_allclose([s[:, 0] for s in horizontal.get_segments()], np.c_[interval.low, interval.high][:, ::2])
     np.testing.assert_allclose([s[:, 1] for s in vertical.get_segments()], np.c_[interval.low, interval.high][:, 1::2])
+
+
+def test_many_fronts_beside_one_look_different() -> None:
+    lams = np.stack([np.linspace(1, 0, 3), np.linspace(0, 1, 3)], axis=1)
+    names = [f"pair {n}" for n in range(12)]
+    beside = {name: Front(lams + n / 10) for n, name in enumerate(names)}
+    (ax,) = plot_front(Front(lams, lams), beside=beside).axes
+    marks = {}
+    for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+        if name in names:
+            marks[name] = (handle.get_edgecolor().tobytes(), handle.get_paths()[0].vertices.tobytes())
+    assert set(marks) == set(names)
+    assert len(set(marks.values())) == len(set(OTHERS[:12])) == 12
 
 
 def test_a_label_makes_room_for_a_point_of_morl() -> None:

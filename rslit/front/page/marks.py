@@ -39,9 +39,8 @@ KINDS = {
 }
 """Name, colour and plotly's marker of each kind of point."""
 
-OTHERS = tuple(
-    zip((colour for colour, _ in _OTHERS), ("star", "pentagon", "hexagram", "triangle-down", "x"), strict=True)
-)
+_SYMBOLS = {"*": "star", "p": "pentagon", "h": "hexagram", "v": "triangle-down", "X": "x"}
+OTHERS = tuple((colour, _SYMBOLS[marker]) for colour, marker in _OTHERS)
 """Colour and marker of what is set beside the soup, in turn."""
 
 GRID = {"showgrid": True, "gridcolor": "#EBEBEB", "zeroline": False, "automargin": True}
