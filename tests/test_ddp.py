@@ -107,6 +107,22 @@ def test_the_command_line_on_two_ranks_trains_resumes_and_sweeps(tmp_path: Path,
     assert len(frames[0]) == 2 * 2 * 6
     torch.testing.assert_close(torch.tensor(frames[0]), torch.tensor(frames[1]), rtol=1e-5, atol=1e-5)
 
+    # A search: both processes ask for the same λ.
+    given = sweep["model"]["init_args"] | {"budget": 6}
+    del given["lattice"]
+    sweep["model"] = {"class_path": "rslit.modules.SearchEvaluator", "init_args": given}
+    path = write_config(sweep, "search.yaml")
+    tables = []
+    for ranks, size in (("1", "6"), ("2", "2")):
+        args = ["--trainer.devices", ranks, "--trainer.strategy", "ddp" if ranks == "2" else "auto"]
+        args += ["--data.init_args.eval_batch_size", size, "--trainer.default_root_dir", f"search{ranks}{size}"]
+        done = run("-m", "rslit", "validate", "--config", str(path), *args, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        frame = read_scores(tmp_path / f"search{ranks}{size}" / "scores.parquet").frame
+        tables.append(frame.sort_values(["lam.a", "reward", "item"])[["lam.a", "score"]].to_numpy())
+    assert len(tables[0]) == 6 * 2 * 6
+    torch.testing.assert_close(torch.tensor(tables[0]), torch.tensor(tables[1]), rtol=1e-5, atol=1e-5)
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])

@@ -83,7 +83,8 @@ class SearchEvaluator(InterpolationEvaluator):
 
     def _finish(self) -> None:
         kept, self._kept = self._kept, []
-        if not self.trainer.sanity_checking and kept:
+        # A process without a batch of its own searches along with the others.
+        if not self.trainer.sanity_checking and any(gather_states(bool(kept))):
             self._run(kept)
         super()._finish()
 
