@@ -81,6 +81,7 @@ def write_front(
         "task": table.meta.task,
         "space": table.meta.space,
         "rewards": list(table.meta.rewards),
+        "drawn": list(rewards or table.meta.rewards),
         "experts": list(table.meta.experts),
         "intervals": {
             "level": LEVEL,

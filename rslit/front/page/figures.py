@@ -46,11 +46,11 @@ def experts_of(data: Data) -> list[Point]:
 
 
 def front_figure(data: Data) -> dict[str, Any]:
-    """The front over the first two rewards, with what each further reward would draw on an axis.
+    """The front over two rewards, the first of those to draw, with what each other would draw on an axis.
 
     Returns:
         `data` and `layout` for plotly; `axes`, per reward its `name` in HTML and, per trace, its `values` and its error
-        `bars`.
+        `bars`; `shown`, which of them are across and up.
     """
     soups, experts = of_kind(data["points"], "soup"), experts_of(data)
     names = list(data["rewards"])
@@ -91,7 +91,8 @@ def front_figure(data: Data) -> dict[str, Any]:
         }
         for name in names
     ]
-    across, up, *_ = axes
+    shown = [names.index(name) for name in data["drawn"]][:2]
+    across, up = (axes[k] for k in shown)
     traces = [
         {"type": "scatter", **group.trace, "x": x, "y": y, **_coloured(group.trace, left, right)}
         for group, x, y, left, right in zip(
@@ -105,7 +106,7 @@ def front_figure(data: Data) -> dict[str, Any]:
         "xaxis": {**GRID, "title": {"text": across["name"]}, "range": across["range"]},
         "yaxis": {**GRID, "title": {"text": up["name"]}, "range": up["range"]},
     }
-    return {"data": [*traces, *surfaces], "layout": layout, "axes": axes if len(names) > 2 else []}
+    return {"data": [*traces, *surfaces], "layout": layout, "axes": axes if len(names) > 2 else [], "shown": shown}
 
 
 def lam_figures(data: Data) -> list[dict[str, Any]]:

@@ -63,10 +63,10 @@ def _front(data: Data, figures: dict[str, Figure]) -> str:
     choice = ""
     if figure["axes"]:
         options = "".join(f"<option value='{k}'>{axis['name']}</option>" for k, axis in enumerate(figure["axes"]))
-        second = options.replace("<option value='1'>", "<option value='1' selected>")
+        across, up = (options.replace(f"value='{k}'>", f"value='{k}' selected>") for k in figure["shown"])
         choice = (
-            f"<p class='axes'><label>across <select data-figure='front' data-axis='x'>{options}</select></label> "
-            f"<label>up <select data-figure='front' data-axis='y'>{second}</select></label></p>"
+            f"<p class='axes'><label>across <select data-figure='front' data-axis='x'>{across}</select></label> "
+            f"<label>up <select data-figure='front' data-axis='y'>{up}</select></label></p>"
         )
     hollow = "Hollow points are dominated. Bars are intervals, cut where they leave the frame. Point at one to read it."
     return choice + _place(figures, "front", figure, "The front") + f"<p class='quiet'>{hollow}</p>"

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import pytest
 from page_data import front
 
+from rslit.front import write_front
 from rslit.front.page.figures import experts_of, front_figure, lam_figures, slack_figures
 from rslit.front.page.many import parallel_figure, spider_figure, ternary_figures
 
@@ -66,6 +67,24 @@ def test_axes_hold_every_reward(tmp_path: Path) -> None:
     assert axis["values"][number] == [row["scores"]["likes c"]["estimate"] for row in morl]
     assert len(axis["bars"][number]["array"]) == len(morl)
     assert all(len(axis["values"]) == len(figure["data"]) for axis in figure["axes"])
+
+
+def test_it_opens_on_the_rewards_to_draw(tmp_path: Path) -> None:
+    front(tmp_path, experts=("a", "b", "c"))
+    scores = tmp_path / "seed0" / "scores.parquet"
+    result = write_front([scores], tmp_path / "drawn", replicates=50, rewards=["likes c", "likes a"])
+    assert result.data["drawn"] == ["likes c", "likes a"]
+    figure = front_figure(result.data)
+    assert [figure["layout"][name]["title"]["text"] for name in ("xaxis", "yaxis")] == ["likes c", "likes a"]
+    soups = [row["scores"] for row in result.data["points"] if row["kind"] == "soup"]
+    drawn = trace(figure, "soups")
+    assert list(zip(drawn["x"], drawn["y"], strict=True)) == [
+        (row["likes c"]["estimate"], row["likes a"]["estimate"]) for row in soups
+    ]
+    page = result.files["html"].read_text()
+    across, up = page.split("data-axis='y'>")[0].split("data-axis='x'>")[1], page.split("data-axis='y'>")[1]
+    assert "<option value='2' selected>likes c</option>" in across
+    assert "<option value='0' selected>likes a</option>" in up.split("</select>")[0]
 
 
 def test_each_reward_along_lam(tmp_path: Path) -> None:
