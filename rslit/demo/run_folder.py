@@ -48,6 +48,8 @@ class SweepRun:
 def find_sweep(folder: Path) -> Path:
     """The folder of the sweep that a run folder is, or of the one with the most soups among those in it.
 
+    Of those with as many soups, the one with the most beside them: the initialisation, MORL.
+
     Raises:
         RslitError: There is no such folder, no sweep in it, or the scores of one of several cannot be read.
     """
@@ -64,7 +66,7 @@ def find_sweep(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     poured = [inner for inner in found if (inner / _SCORES).is_file() and _not_poured(inner) is None]
-    return max(poured, key=_soups, default=found[0])
+    return max(poured, key=_points, default=found[0])
 
 
 def _not_poured(sweep: Path) -> str | None:
@@ -73,8 +75,10 @@ def _not_poured(sweep: Path) -> str | None:
     return next((option for option in ("ensemble", "fisher") if given.get(option)), None)
 
 
-def _soups(sweep: Path) -> int:
-    return len(score_array(read_scores(sweep / _SCORES), "soup").points)
+def _points(sweep: Path) -> tuple[int, int]:
+    """How many are soups, and how many are not."""
+    points = read_scores(sweep / _SCORES).frame.groupby("kind")["point"].nunique()
+    return int(points.get("soup", 0)), int(points.sum() - points.get("soup", 0))
 
 
 def open_run(folder: Path) -> SweepRun:

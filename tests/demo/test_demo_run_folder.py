@@ -85,11 +85,13 @@ def test_no_ingredients(copied: Path) -> None:
 
 
 def test_several_sweeps(copied: Path) -> None:
-    """The one with the most soups is opened; one that was stopped before its scores is passed over."""
+    """The one with the most soups, then the most beside them, is opened; one without its scores is passed over."""
     few = shutil.copytree(copied / "sweep", copied / "few")
     table = read_scores(few / "scores.parquet")
     soups = table.frame[table.frame["kind"] == "soup"]
     write_scores(replace(table, frame=soups[soups["point"] == soups["point"].iloc[0]]), few / "scores.parquet")
+    alone = shutil.copytree(copied / "sweep", copied / "alone")
+    write_scores(replace(table, frame=soups), alone / "scores.parquet")
     (shutil.copytree(copied / "sweep", copied / "stopped") / "scores.parquet").unlink()
     ensembles = shutil.copytree(copied / "sweep", copied / "ensembles")
     config = yaml.safe_load((ensembles / "config.yaml").read_text())
